@@ -1,0 +1,128 @@
+"""Every exception that lydite raises, and every reason that it publishes.
+
+Knows nothing of what failed: a ``Reason`` is a word for a relying party, an exception carries one.
+Reasons are published: add, never rename.
+"""
+
+import enum
+
+
+class Reason(enum.StrEnum):
+    """Why something was refused, could not be learnt, or ended as it did."""
+
+    MALFORMED = "malformed"
+    """The bytes are not what their type asks for."""
+    NOT_CANONICAL = "not-canonical"
+    """The bytes parse, but are not the spelling that we would write."""
+    TOO_LARGE = "too-large"
+    """A bound on size or count was passed before any signature was looked at."""
+    BAD_SIGNATURE = "bad-signature"
+    """A signature does not verify under a key that we trust."""
+    UNKNOWN_KEY = "unknown-key"
+    """No key that we trust signed this."""
+    WRONG_ORIGIN = "wrong-origin"
+    """The checkpoint or proof belongs to another log."""
+    NOT_IN_LOG = "not-in-log"
+    """The inclusion proof does not lead to the checkpoint's root."""
+    INCONSISTENT_LOG = "inconsistent-log"
+    """Two checkpoints of one log contradict each other: a fork or a truncation."""
+    UNWITNESSED = "unwitnessed"
+    """Too few of the witnesses that the policy asks for cosigned the checkpoint."""
+    STALE = "stale"
+    """The evidence answers an older challenge, or its clock lies outside the allowed window."""
+    BAD_BEACON = "bad-beacon"
+    """The public randomness does not verify, or is not the round that the schedule asks for."""
+    BAD_SELECTION_PROOF = "bad-selection-proof"
+    """The VRF proof does not verify over the epoch's checkpoint and beacon round."""
+    BAD_RATE = "bad-rate"
+    """The epoch draws at another rate than the policy fixes."""
+    SELECTION_GAP = "selection-gap"
+    """The epochs leave entries of the log undrawn, or draw some twice."""
+    AUDIT_MISSING = "audit-missing"
+    """A drawn receipt has no audit record: silence counts as failure."""
+    UNDRAWN_AUDIT = "undrawn-audit"
+    """An audit record is about a receipt that nobody drew."""
+    BAD_COMMITMENT = "bad-commitment"
+    """The opened bytes are not those that the receipt commits to."""
+    WRONG_PROVIDER = "wrong-provider"
+    """The evidence is about another provider or another declaration."""
+    FINDING_MISMATCH = "finding-mismatch"
+    """A recorded finding does not follow from the scores beside it."""
+    VERDICT_MISMATCH = "verdict-mismatch"
+    """The recorded verdict does not follow from the recorded findings."""
+    UNKNOWN_REFERENCE = "unknown-reference"
+    """The Reference Value is not one that the relying party accepts."""
+    UNKNOWN_POLICY = "unknown-policy"
+    """The appraisal policy is not the one that the relying party accepts."""
+    NO_TRUST_ANCHORS = "no-trust-anchors"
+    """Nothing says whom to trust, so nothing can be affirmed."""
+    NEEDS_EXTRA = "needs-extra"
+    """This kind of evidence is verified by an extra that is not installed."""
+    UNAVAILABLE = "unavailable"
+    """The evidence could not be had."""
+    NO_TOKEN_IDS = "no-token-ids"
+    """The answer does not say which tokens it is made of."""
+    TEXT_DIFFERS = "text-differs"
+    """The token ids that the provider gave do not spell the text that it served."""
+    UNSUPPORTED = "unsupported"
+    """The request uses something that this verifier cannot recompute."""
+    UNDERPOWERED = "underpowered"
+    """Too few tokens to tell the declared model from the alternatives that the policy names."""
+    SUSPECTED = "suspected"
+    """Evidence against the provider that does not reach the level of an accusation."""
+    CONSISTENT = "consistent"
+    """What was served is what the declared model leaves behind."""
+    INCONSISTENT_TOKENS = "inconsistent-tokens"
+    """The declared model would not have produced these tokens, at the level of the policy."""
+    RECORDED = "recorded"
+    """Scores were measured and recorded; judgement is left to the appraisal."""
+    DISK_FULL = "disk-full"
+    """The log cannot be written, so nothing is handed out."""
+    CONFLICT = "conflict"
+    """The state moved on; the answer says to where."""
+    UPSTREAM_FAILED = "upstream-failed"
+    """The model server failed before or during its answer."""
+    CONFIGURATION = "configuration"
+    """A setting, path or argument cannot be used."""
+
+
+class LyditeError(Exception):
+    """Base of everything that lydite raises on purpose; carries a published reason."""
+
+    reason: Reason = Reason.CONFIGURATION
+
+    def __init__(self, message: str, reason: Reason | None = None) -> None:
+        super().__init__(message)
+        if reason is not None:
+            self.reason = reason
+
+
+class FormatError(LyditeError):
+    """Bytes that are not in the form that we would write: nothing was learnt from them."""
+
+    reason = Reason.MALFORMED
+
+
+class VerificationError(LyditeError):
+    """Evidence that is well formed and false: a signature, a proof or a claim fails."""
+
+    def __init__(self, reason: Reason, message: str) -> None:
+        super().__init__(message, reason)
+
+
+class UnavailableError(LyditeError):
+    """Evidence, or what is needed to check it, could not be had: nothing was learnt."""
+
+    reason = Reason.UNAVAILABLE
+
+
+class ConfigurationError(LyditeError):
+    """A setting, path or argument that cannot be used; the message says what to do."""
+
+    reason = Reason.CONFIGURATION
+
+
+class StorageError(LyditeError):
+    """The disk refused a write; nothing that depends on it was handed out."""
+
+    reason = Reason.DISK_FULL

@@ -1,0 +1,52 @@
+"""One spelling for every message: RFC 8785, reached by construction, and refused otherwise.
+
+A message holds strings, integers within 2^53 - 1, booleans, null, lists and structs with ASCII
+names, so that sorted msgspec output *is* the JSON Canonicalization Scheme; tests hold it against
+an RFC 8785 library. Knows nothing of what a message means or who signed it.
+"""
+
+from typing import Annotated, TypeVar
+
+import msgspec
+
+from lydite.errors import FormatError, Reason
+
+T = TypeVar("T")
+
+MAX_MESSAGE_BYTES = 8 * 1024 * 1024
+SAFE_INTEGER = 2**53 - 1
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=SAFE_INTEGER)]
+Integer = Annotated[int, msgspec.Meta(ge=-SAFE_INTEGER, le=SAFE_INTEGER)]
+Hex32 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+Hex = Annotated[str, msgspec.Meta(pattern="^([0-9a-f]{2})*$", max_length=1 << 20)]
+Word = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+
+
+class Message(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="camel"
+):
+    """Base of all nouns: frozen, by name, camel case on the wire, no unknown fields."""
+
+
+_encoder = msgspec.json.Encoder(order="sorted")
+encode = _encoder.encode
+"""Return the one spelling of a message, as bytes."""
+
+
+def decode(payload: bytes, kind: type[T], *, limit: int = MAX_MESSAGE_BYTES) -> T:
+    """Parse ``payload`` as ``kind``, accepting only the spelling that ``encode`` would write.
+
+    Raises:
+        FormatError: too large, not JSON of that type, or another spelling of it (a key given
+            twice, spaces, another order, an escape that is not needed).
+    """
+    if len(payload) > limit:
+        raise FormatError(f"{len(payload)} bytes, at most {limit} allowed", Reason.TOO_LARGE)
+    try:
+        message = msgspec.json.decode(payload, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise FormatError(f"{kind.__name__}: {error}") from error
+    if encode(message) != payload:
+        raise FormatError(f"{kind.__name__}: not in canonical form", Reason.NOT_CANONICAL)
+    return message

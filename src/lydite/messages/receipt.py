@@ -1,0 +1,70 @@
+"""The inference receipt: which bytes went in, which came out, under which declaration.
+
+Signed by provider and gateway over the same payload (``signing.dsse``). Knows nothing of keys.
+"""
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from lydite.messages.canonical import Count, Hex32, Message, Word, decode
+from lydite.messages.statement import Subject
+
+ReceiptId = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$")]
+Timestamp = Annotated[str, msgspec.Meta(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$")]
+Outcome = Literal["complete", "aborted", "refused"]
+
+
+class RequestPart(Message, frozen=True, kw_only=True):
+    """The request as a salted commitment, its method and its length in bytes."""
+
+    commitment: Hex32
+    length: Count
+    method: Literal["POST"]
+
+
+class ResponsePart(Message, frozen=True, kw_only=True):
+    """The answer: HTTP status, length in bytes, and how it ended."""
+
+    length: Count
+    outcome: Outcome
+    status: Count
+    streamed: bool
+
+
+class Timing(Message, frozen=True, kw_only=True):
+    """When the gateway had the request, and when it had the whole answer (RFC 3339, UTC)."""
+
+    received: Timestamp
+    completed: Timestamp
+
+
+class Predicate(Message, frozen=True, kw_only=True):
+    """What happened to one request. ``declaration`` is the digest of the provider's envelope."""
+
+    receipt_id: ReceiptId
+    request: RequestPart
+    response: ResponsePart
+    declaration: Hex32
+    sampler: Word
+    timing: Timing
+    provider: Word
+    gateway: Word
+
+
+class Receipt(Message, frozen=True, kw_only=True):
+    """In-toto Statement whose subject is the salted commitment to the answer."""
+
+    statement_type: Literal["https://in-toto.io/Statement/v1"] = msgspec.field(
+        name="_type", default="https://in-toto.io/Statement/v1"
+    )
+    subject: tuple[Subject]
+    predicate_type: Literal["https://lydite.dev/attestations/inference-receipt/v1"] = (
+        "https://lydite.dev/attestations/inference-receipt/v1"
+    )
+    predicate: Predicate
+
+
+def parse(payload: bytes) -> Receipt:
+    """Parse a receipt's payload, at most 64 KiB, in its one spelling."""
+    return decode(payload, Receipt, limit=1 << 16)
