@@ -1,0 +1,1 @@
+"""Tokens as evidence: whether the declared model, so sampled, would have said this."""
