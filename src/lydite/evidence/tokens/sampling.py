@@ -60,7 +60,12 @@ _NEUTRAL: Mapping[str, tuple[object, ...]] = {
 
 
 class Sampling(msgspec.Struct, frozen=True, kw_only=True):
-    """How to draw each token from the logits."""
+    """How to draw each token from the logits l.
+
+    Tokens are ranked by l / temperature, the lower id first among equals; ``top_k`` keeps the
+    first of them; ``top_p`` then keeps, of what is left and renormalised, the shortest run of
+    first tokens whose mass reaches it. One of the kept tokens is drawn.
+    """
 
     temperature: float = 1.0
     """Divides the logits; 0 takes the greatest."""
