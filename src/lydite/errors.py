@@ -62,6 +62,8 @@ class Reason(enum.StrEnum):
     """The evidence could not be had."""
     NO_TOKEN_IDS = "no-token-ids"
     """The answer does not say which tokens it is made of."""
+    UNKNOWN_TOKEN = "unknown-token"
+    """The answer names a token that the declared model does not have."""
     TEXT_DIFFERS = "text-differs"
     """The token ids that the provider gave do not spell the text that it served."""
     UNSUPPORTED = "unsupported"
