@@ -16,7 +16,7 @@ DEV_KEY = SigningKey(bytes(32))
 CHAIN = beacon.Chain(
     name="local",
     scheme=beacon.Scheme.LOCAL_DEV,
-    public_key=bytes(DEV_KEY.verify_key),
+    public_key=bytes(DEV_KEY.verify_key).hex(),
     genesis_time_s=1_000_000,
     period_s=3,
 )

@@ -26,6 +26,7 @@ from py_ecc.optimized_bls12_381 import (
 )
 
 from lydite.errors import FormatError, Reason, VerificationError
+from lydite.messages.canonical import decode, encode
 from lydite.sampling import beacon, schedule
 from lydite.sampling.beacon import Chain, Round, Scheme
 
@@ -37,7 +38,7 @@ LOCAL_KEY = SigningKey(bytes(range(32)))
 LOCAL = Chain(
     name="local",
     scheme=Scheme.LOCAL_DEV,
-    public_key=bytes(LOCAL_KEY.verify_key),
+    public_key=bytes(LOCAL_KEY.verify_key).hex(),
     genesis_time_s=1_700_000_000,
     period_s=1,
 )
@@ -46,7 +47,7 @@ chains = st.builds(
     Chain,
     name=st.just("any"),
     scheme=st.sampled_from(Scheme),
-    public_key=st.just(b""),
+    public_key=st.just(""),
     genesis_time_s=times,
     period_s=st.integers(1, 10_000),
 )
@@ -57,7 +58,7 @@ def recorded_chain(name: str) -> Chain:
     return Chain(
         name=name,
         scheme=Scheme(record["scheme"]),
-        public_key=bytes.fromhex(record["public_key"]),
+        public_key=record["public_key"],
         genesis_time_s=record["genesis_time_s"],
         period_s=record["period_s"],
     )
@@ -118,7 +119,7 @@ def test_the_chains_we_name_are_those_whose_hashes_drand_publishes(chain: Chain,
     record = next(r for r in RECORDED if r["name"] == name)
     assert chain == recorded_chain(name)
     suffix = b"" if record["beacon_id"] == "default" else record["beacon_id"].encode()
-    parameters = struct.pack(">Iq", chain.period_s, chain.genesis_time_s) + chain.public_key
+    parameters = struct.pack(">Iq", chain.period_s, chain.genesis_time_s) + chain.key
     digest = sha256(parameters + bytes.fromhex(record["group_hash"]) + suffix).hexdigest()
     assert digest == record["hash"]
 
@@ -193,7 +194,7 @@ def test_signatures_of_another_length_are_refused(noise: bytes) -> None:
 def test_the_neutral_element_signs_nothing() -> None:
     infinity = b"\xc0" + bytes(47)
     assert "subgroup" in refused(beacon.QUICKNET, resigned(QUICK, infinity))
-    no_key = msgspec.structs.replace(beacon.QUICKNET, public_key=b"\xc0" + bytes(95))
+    no_key = msgspec.structs.replace(beacon.QUICKNET, public_key="c0" + 95 * "00")
     assert "subgroup" in refused(no_key, QUICK)
 
 
@@ -212,7 +213,7 @@ def test_a_point_that_pairs_as_well_but_lies_outside_the_subgroup_is_refused() -
 
     tag = b"BLS_SIG_BLS12381G1_XMD:SHA-256_SSWU_RO_NUL_"
     hashed = hash_to_G1(sha256((1000).to_bytes(8)).digest(), tag, sha256)
-    imaginary, real = beacon.QUICKNET.public_key[:48], beacon.QUICKNET.public_key[48:]
+    imaginary, real = beacon.QUICKNET.key[:48], beacon.QUICKNET.key[48:]
     key = decompress_G2((int.from_bytes(imaginary), int.from_bytes(real)))
     product = pairing(G2, twin, False) * pairing(neg(key), hashed, False)
     assert final_exponentiate(product) == FQ12.one()  # and yet it pairs
@@ -253,7 +254,7 @@ def test_no_flipped_bit_of_a_local_signature_verifies(bit: int) -> None:
 def test_a_stranger_makes_no_local_round() -> None:
     stranger = SigningKey(bytes(32)).sign(beacon.local_message(3)).signature
     refused(LOCAL, beacon.local_round(3, stranger))
-    short = msgspec.structs.replace(LOCAL, public_key=LOCAL.public_key[:31])
+    short = msgspec.structs.replace(LOCAL, public_key=LOCAL.public_key[:62])
     assert "32 bytes" in refused(short, local_round(3))
 
 
@@ -314,7 +315,28 @@ def test_a_schedule_moves_forward(genesis: int, period: int) -> None:
         Chain(
             name="odd",
             scheme=Scheme.LOCAL_DEV,
-            public_key=b"",
+            public_key="",
             genesis_time_s=genesis,
             period_s=period,
         )
+
+
+def test_a_key_is_hexadecimal() -> None:
+    with pytest.raises(FormatError):
+        msgspec.structs.replace(LOCAL, public_key="no key")
+
+
+@pytest.mark.parametrize(
+    ("chain", "made"), [(LOCAL, local_round(4)), (beacon.LEAGUE_OF_ENTROPY, LEAGUE)]
+)
+def test_an_epoch_records_a_round_and_gives_it_back(chain: Chain, made: Round) -> None:
+    record = beacon.to_record(chain, made)
+    assert beacon.from_record(chain, record) == made
+    with pytest.raises(VerificationError) as caught:
+        beacon.from_record(beacon.QUICKNET, record)
+    assert caught.value.reason is Reason.BAD_BEACON
+
+
+@pytest.mark.parametrize("chain", [LOCAL, beacon.LEAGUE_OF_ENTROPY, beacon.QUICKNET])
+def test_a_chain_has_one_spelling(chain: Chain) -> None:
+    assert decode(encode(chain), Chain) == chain

@@ -15,6 +15,8 @@ import msgspec
 from nacl import bindings, exceptions
 
 from lydite.errors import FormatError, Reason, VerificationError
+from lydite.messages.canonical import Count, Hex, Message, Word
+from lydite.messages.epoch import BeaconRound
 
 _LAST_ROUND = 2**64 - 1
 _GENESIS_SEED_BYTES = 32
@@ -53,21 +55,33 @@ _BLS = {
 }
 
 
-class Chain(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where randomness comes from: enough to check any round and to say when each was due."""
+class Chain(Message, frozen=True, kw_only=True):
+    """Where randomness comes from: enough to check any round and to say when each was due.
 
-    name: str
+    Part of a relying party's trust file, hence with its key in hexadecimal as drand publishes it.
+    """
+
+    name: Word
     scheme: Scheme
-    public_key: bytes
-    genesis_time_s: int
+    public_key: Hex
+    genesis_time_s: Count
     """When round 1 was due, in Unix seconds."""
-    period_s: int
+    period_s: Count
     """Seconds from one round to the next, at least 1."""
 
     def __post_init__(self) -> None:
-        """Refuse a schedule that answers no question."""
+        """Refuse a schedule that answers no question, and a key that is no hexadecimal."""
         if self.period_s < 1 or self.genesis_time_s < 0:
             raise FormatError(f"beacon chain {self.name}: period or genesis time out of range")
+        try:
+            bytes.fromhex(self.public_key)
+        except ValueError as error:
+            raise FormatError(f"beacon chain {self.name}: the key is no hexadecimal") from error
+
+    @property
+    def key(self) -> bytes:
+        """The bytes of the public key."""
+        return bytes.fromhex(self.public_key)
 
 
 class Round(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -84,10 +98,8 @@ class Round(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 LEAGUE_OF_ENTROPY = Chain(
     name="drand/default",
     scheme=Scheme.CHAINED,
-    public_key=bytes.fromhex(
-        "868f005eb8e6e4ca0a47c8a77ceaa5309a47978a7c71bc5cce96366b5d7a5699"
-        "37c529eeda66c7293784a9402801af31"
-    ),
+    public_key="868f005eb8e6e4ca0a47c8a77ceaa5309a47978a7c71bc5cce96366b5d7a5699"
+    "37c529eeda66c7293784a9402801af31",
     genesis_time_s=1595431050,
     period_s=30,
 )
@@ -96,11 +108,9 @@ LEAGUE_OF_ENTROPY = Chain(
 QUICKNET = Chain(
     name="drand/quicknet",
     scheme=Scheme.UNCHAINED_G1_RFC9380,
-    public_key=bytes.fromhex(
-        "83cf0f2896adee7eb8b5f01fcad3912212c437e0073e911fb90022d3e760183c"
-        "8c4b450b6a0a6c3ac6a5776a2d1064510d1fec758c921cc22b0e17e63aaf4bcb"
-        "5ed66304de9cf809bd274ca73bab4af5a6e9c76a4bc09e76eae8991ef5ece45a"
-    ),
+    public_key="83cf0f2896adee7eb8b5f01fcad3912212c437e0073e911fb90022d3e760183c"
+    "8c4b450b6a0a6c3ac6a5776a2d1064510d1fec758c921cc22b0e17e63aaf4bcb"
+    "5ed66304de9cf809bd274ca73bab4af5a6e9c76a4bc09e76eae8991ef5ece45a",
     genesis_time_s=1692803367,
     period_s=3,
 )
@@ -143,6 +153,35 @@ def local_message(number: int) -> bytes:
 def local_round(number: int, signature: bytes) -> Round:
     """Return the round that the 64-byte Ed25519 ``signature`` of ``local_message`` makes."""
     return Round(number=number, signature=signature, randomness=sha256(signature).digest())
+
+
+def to_record(chain: Chain, beacon: Round) -> BeaconRound:
+    """Return ``beacon`` as an epoch records it: in hexadecimal, beside its chain's name."""
+    previous = beacon.previous_signature
+    return BeaconRound(
+        chain=chain.name,
+        round=beacon.number,
+        signature=beacon.signature.hex(),
+        previous_signature=None if previous is None else previous.hex(),
+        randomness=beacon.randomness.hex(),
+    )
+
+
+def from_record(chain: Chain, record: BeaconRound) -> Round:
+    """Return the round that an epoch records, not yet verified.
+
+    Raises:
+        VerificationError: BAD_BEACON, the record names another chain.
+    """
+    if record.chain != chain.name:
+        raise _refused(f"the epoch names {record.chain}, the relying party {chain.name}")
+    previous = record.previous_signature
+    return Round(
+        number=record.round,
+        signature=bytes.fromhex(record.signature),
+        previous_signature=None if previous is None else bytes.fromhex(previous),
+        randomness=bytes.fromhex(record.randomness),
+    )
 
 
 def verify(chain: Chain, beacon: Round) -> bytes:
@@ -196,12 +235,12 @@ def _previous(scheme: Scheme, beacon: Round) -> bytes:
 
 def _verify_local(chain: Chain, beacon: Round) -> None:
     # libsodium takes lengths on trust.
-    if len(chain.public_key) != bindings.crypto_sign_PUBLICKEYBYTES:
+    if len(chain.key) != bindings.crypto_sign_PUBLICKEYBYTES:
         raise _refused("the key of a local chain has 32 bytes")
     if len(beacon.signature) != bindings.crypto_sign_BYTES:
         raise _refused("the signature of a local round has 64 bytes")
     try:
-        bindings.crypto_sign_open(beacon.signature + local_message(beacon.number), chain.public_key)
+        bindings.crypto_sign_open(beacon.signature + local_message(beacon.number), chain.key)
     except exceptions.CryptoError as error:
         raise _refused("the local key did not sign this round") from error
 
@@ -213,4 +252,4 @@ def _verify_drand(chain: Chain, beacon: Round, previous: bytes) -> None:
 
     scheme = _BLS[chain.scheme]
     message = sha256(previous + beacon.number.to_bytes(8)).digest()
-    bls.verify(chain.public_key, message, beacon.signature, scheme.tag, short=scheme.short)
+    bls.verify(chain.key, message, beacon.signature, scheme.tag, short=scheme.short)
