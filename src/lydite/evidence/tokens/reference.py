@@ -1,0 +1,186 @@
+"""What honest tokens look like: the calibrated Reference Value, and e-values from records alone.
+
+Everything here is integers, so that a relying party with the base install recomputes the same
+ceilings and the same e-values. Knows nothing of models: a Reference Value is made by whoever
+calibrates, from honest implementations that the verifier ran, never from the accused.
+"""
+
+import hashlib
+import math
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+import msgspec
+
+from lydite.errors import FormatError, Reason, VerificationError
+from lydite.messages.canonical import Count, Hex32, Integer, Message, Word, decode, encode
+from lydite.messages.finding import Finding
+from lydite.statistics import betting, bins, rates
+
+KIND = "tokens"
+MARGIN, SURPRISAL = "margin", "surprisal"
+"""Names of the two measures of a finding, one value a token."""
+CHANNELS = ("tokens/margin", "tokens/surprisal")
+OUTSIDE = -1
+"""The margin recorded for a token outside the support that the request's filters leave."""
+CAP_MICRO = 500_000
+"""Margins are capped here: half a logit."""
+SCALE_MICRO = 1_000_000
+
+_Ppm = Annotated[int, msgspec.Meta(ge=1, le=500_000)]
+_Drift = Annotated[int, msgspec.Meta(ge=0, le=SCALE_MICRO // 2)]
+_Noise = Annotated[int, msgspec.Meta(ge=0, le=10 * SCALE_MICRO)]
+
+
+class Histogram(Message, frozen=True, kw_only=True):
+    """How the margins of one honest implementation fall into the bins, clustered by response."""
+
+    name: Word
+    responses: Count
+    tokens: Count
+    tokens_squared: Count
+    """Sum over responses of the square of their tokens."""
+    counts: tuple[Count, ...]
+    """Tokens in each bin."""
+    counts_squared: tuple[Count, ...]
+    """Sum over responses of the square of their tokens in each bin."""
+    crosses: tuple[Count, ...]
+    """Sum over responses of their tokens times their tokens in each bin."""
+
+
+class Alternative(Message, frozen=True, kw_only=True):
+    """How many tokens show one cheat at one level, in nine runs of ten."""
+
+    name: Word
+    log10_level_milli: Count
+    """The level as thousandths of log10: 2301 is an e-value of 200."""
+    tokens: Count
+
+
+class Provenance(Message, frozen=True, kw_only=True):
+    """What this Reference Value was made with and from: digests, and versions of software."""
+
+    script: Hex32
+    data: Hex32
+    prompts: Hex32
+    versions: tuple[Word, ...]
+
+
+class Reference(Message, frozen=True, kw_only=True):
+    """What margins and surprisals of the honest declared model look like to this auditor."""
+
+    format: Literal["lydite/tokens-reference/v1"] = "lydite/tokens-reference/v1"
+    name: Word
+    weights_root: Hex32
+    sampler: Literal["lydite/v1", "none"]
+    auditor: Word
+    """How the auditor computes its logits: dtype, shape, one forward pass."""
+    edges: tuple[Integer, ...]
+    """Where the bins of margins begin, ascending micro-logits; below the first is bin 0."""
+    histograms: tuple[Histogram, ...]
+    """The honest implementations; the null is the worst of them in every bin."""
+    error_ppm: _Ppm
+    """Probability, in millionths, that a ceiling of the null is too low by chance."""
+    drift_micro: _Drift
+    """Bound on the mean of an honest surprisal, in millionths."""
+    noise_micro: _Noise
+    """How far honest logits differ from the auditor's, in micro-logits; widens the support."""
+    alternatives: tuple[Alternative, ...]
+    provenance: Provenance
+
+
+def parse(payload: bytes) -> Reference:
+    """Parse a Reference Value, at most 1 MiB, in its one spelling, and check that it is whole.
+
+    Raises:
+        FormatError: other bytes than we would write, or histograms that do not fit the edges.
+    """
+    reference = decode(payload, Reference, limit=1 << 20)
+    null(reference)
+    return reference
+
+
+def digest(reference: Reference) -> str:
+    """Return what findings name a Reference Value by: SHA-256 of its spelling, in hex."""
+    return hashlib.sha256(encode(reference)).hexdigest()
+
+
+def bin_of(reference: Reference, margin_micro: int) -> int:
+    """Return the bin of one recorded margin; tokens outside the support have the last bin.
+
+    Raises:
+        FormatError: no verifier records such a margin.
+    """
+    if margin_micro == OUTSIDE:
+        return len(reference.edges) + 1
+    if not 0 <= margin_micro <= CAP_MICRO:
+        raise FormatError(f"margin of {margin_micro} micro-logits, expected 0 to {CAP_MICRO}")
+    return bisect_right(reference.edges, margin_micro)
+
+
+def null(reference: Reference) -> tuple[float, ...]:
+    """Return for every bin the highest rate that an honest implementation may have.
+
+    The maximum over the implementations, each with its calibration error; not renormalised.
+
+    Raises:
+        FormatError: the edges do not ascend, or a histogram has other bins than they make.
+    """
+    edges, size = reference.edges, len(reference.edges) + 2
+    if list(edges) != sorted(set(edges)) or not reference.histograms:
+        raise FormatError("reference: edges must ascend, and some implementation must be there")
+    z = rates.quantile(reference.error_ppm / 1e6, size * len(reference.histograms))
+    ceilings = [_ceilings(histogram, size, z) for histogram in reference.histograms]
+    return tuple(max(column) for column in zip(*ceilings, strict=True))
+
+
+def channel_log10_e(
+    reference: Reference, findings: Sequence[Finding]
+) -> tuple[tuple[str, float], ...]:
+    """Return log10 of the e-value of each channel, from the integers that findings record.
+
+    ``findings`` are those on one provider in the order of the log; both channels depend on the
+    scores but not on their order. Findings of other kinds, or without scores, count for nothing.
+    Guarantee: that of ``statistics.bins`` and ``statistics.betting``, channel by channel, for a
+    provider that runs an implementation within this reference. Merge with fixed weights only.
+
+    Raises:
+        VerificationError: scores made against another Reference Value.
+        FormatError: scores that no verifier records.
+    """
+    name = digest(reference)
+    margins: list[int] = []
+    surprisals: list[int] = []
+    for finding in findings:
+        if finding.kind != KIND or not finding.measures:
+            continue
+        if finding.reference != name:
+            raise VerificationError(
+                Reason.UNKNOWN_REFERENCE, f"scores made against {finding.reference}, not {name}"
+            )
+        margins += finding.values(MARGIN)
+        surprisals += finding.values(SURPRISAL)
+    logs = (
+        bins.log_e(count(reference, margins), null(reference)),
+        betting.log_e(surprisals, reference.drift_micro),
+    )
+    return tuple((c, log / math.log(10)) for c, log in zip(CHANNELS, logs, strict=True))
+
+
+def count(reference: Reference, margins_micro: Sequence[int]) -> tuple[int, ...]:
+    """Return how many of the recorded margins fall into each bin."""
+    counted = Counter(bin_of(reference, margin) for margin in margins_micro)
+    return tuple(counted[b] for b in range(len(reference.edges) + 2))
+
+
+def _ceilings(histogram: Histogram, size: int, z: float) -> list[float]:
+    rows = (histogram.counts, histogram.counts_squared, histogram.crosses)
+    if any(len(row) != size for row in rows):
+        raise FormatError(f"reference: {histogram.name} does not have {size} bins")
+    if sum(histogram.counts) != histogram.tokens:
+        raise FormatError(f"reference: the bins of {histogram.name} do not sum to its tokens")
+    head = (histogram.responses, histogram.tokens, histogram.tokens_squared)
+    clusters = (rates.Clusters(*head, *row) for row in zip(*rows, strict=True))
+    return [rates.ceiling(cluster, size, z) for cluster in clusters]

@@ -1,0 +1,166 @@
+"""Scores served tokens against the declared model's own logits, one teacher-forced pass later.
+
+Pure arithmetic on logits that the auditor computed. Has its own account of the filters and shares
+only the noise with whoever samples. Judges nothing: the scores are recorded, and the appraisal
+reads them against the Reference Value.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lydite.errors import FormatError, Reason
+from lydite.evidence.tokens import reference as expected
+from lydite.evidence.tokens.claims import Claims, check_vocabulary
+from lydite.evidence.tokens.noise import gumbel
+from lydite.evidence.tokens.reference import (
+    CAP_MICRO,
+    KIND,
+    MARGIN,
+    OUTSIDE,
+    SCALE_MICRO,
+    SURPRISAL,
+    Reference,
+)
+from lydite.evidence.tokens.sampling import Sampling
+from lydite.messages.finding import Finding, Measure
+from lydite.messages.tier import Tier
+
+CLIP_NATS = 6.0
+"""Surprisals are clipped here before they are centred."""
+MARGIN_UNIT, SURPRISAL_UNIT = "micro-logit", "micro-nat/6"
+
+_Row = NDArray[np.float64]
+_Set = NDArray[np.bool_]
+
+
+class Support(NamedTuple):
+    """Which tokens the filters leave, given that honest logits may differ by the noise."""
+
+    certain: _Set
+    """Left by the filters however the logits were nudged."""
+    exact: _Set
+    """Left by the filters on the auditor's own logits."""
+    possible: _Set
+    """Left by the filters for some nudge of the logits."""
+
+
+def verify(claims: Claims, logits: NDArray[np.floating], reference: Reference) -> Finding:
+    """Score every token of ``claims``; ``logits`` has shape (output tokens, vocabulary).
+
+    Row t holds the declared model's logits, in nats, after the prompt and the first t tokens.
+
+    1. Margin: by how much the served token loses against the best one, after the noise of this
+       seed and position, ``max over S of (l_v + T g_v) - (l_y + T g_y)``, at most half a logit;
+       ``OUTSIDE`` for a token that the filters exclude even with the reference's logit noise.
+       At temperature 0 without noise. Left out where the sampler has no seed to repeat.
+    2. Surprisal: ``f(y) - E_p f`` over ``CLIP_NATS``, with ``f(v) = min(-ln p(v), CLIP_NATS)`` and
+       p the filtered distribution: mean zero for tokens drawn from p, by whatever sampler. Left
+       out at temperature 0, where nothing is drawn.
+
+    The scores are integers in millionths. The tier is always ``NONE``: one answer proves nothing.
+
+    Raises:
+        FormatError: the logits do not fit the tokens, or are not finite.
+        VerificationError: a token is not in the model's vocabulary.
+
+    **Does not show** who computed the tokens, on what machine, or whether another model with the
+    same choices at these positions did; nor that the answer ended where the model would have
+    ended it, nor anything of activations. A quantisation so fine that it moves no choice among
+    these tokens leaves no trace here. A seed that the provider could choose would prove less than
+    one it could not; where the seed comes from is for the receipt to show.
+    """
+    _check(claims, logits)
+    slack = reference.noise_micro / SCALE_MICRO
+    drawn = claims.sampling.temperature > 0.0
+    measures = []
+    if drawn:
+        margins, surprisals = _drawn(claims, logits, slack)
+        measures.append(Measure(name=SURPRISAL, unit=SURPRISAL_UNIT, values=surprisals))
+    else:
+        margins = _greedy(claims, logits)
+    if reference.sampler != "none" or not drawn:
+        measures.insert(0, Measure(name=MARGIN, unit=MARGIN_UNIT, values=margins))
+    return Finding(
+        kind=KIND,
+        tier=Tier.NONE,
+        reason=Reason.RECORDED,
+        reference=expected.digest(reference),
+        measures=tuple(measures),
+    )
+
+
+def support(scaled: _Row, sampling: Sampling, slack: float) -> Support:
+    """Return which tokens the filters leave of ``scaled`` = logits / temperature.
+
+    ``slack`` is the noise in the same units; a nudge of every logit by at most that much moves
+    the mass before any token by no more than it, and its rank past tokens within twice of it.
+    """
+    exact = scaled >= _boundary(scaled, sampling, 0.0)
+    possible = scaled >= _boundary(scaled, sampling, slack) - 2 * slack
+    certain = scaled >= _boundary(scaled, sampling, -slack) + 2 * slack
+    certain[scaled.argmax()] = True
+    return Support(certain, exact, possible | exact)
+
+
+def _boundary(scaled: _Row, sampling: Sampling, more: float) -> float:
+    """Return the least logit that top-k, then top-p plus ``more``, leave."""
+    limited = 0 < sampling.top_k < scaled.size
+    if not limited and sampling.top_p >= 1.0:
+        return -np.inf
+    ranked = np.sort(scaled)[::-1]
+    if limited:
+        ranked = ranked[: sampling.top_k]
+    if sampling.top_p >= 1.0:
+        return float(ranked[-1])
+    weights = np.exp(ranked - ranked[0])
+    mass = np.cumsum(weights) / weights.sum()
+    last = int(np.searchsorted(mass, sampling.top_p + more))
+    return float(ranked[min(last, ranked.size - 1)])
+
+
+def _drawn(
+    claims: Claims, logits: NDArray[np.floating], slack: float
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return margin and surprisal of each token, in millionths."""
+    sampling, size = claims.sampling, logits.shape[1]
+    margins, surprisals = [], []
+    first = len(claims.prompt_ids) - 1  # the noise counts from the last input token
+    for position, (token, row) in enumerate(zip(claims.output_ids, logits, strict=True), first):
+        scaled = row.astype(np.float64) / sampling.temperature
+        kept = support(scaled, sampling, slack / sampling.temperature)
+        noisy = (scaled + gumbel(claims.seed, position, size)) * sampling.temperature
+        margins.append(_margin(noisy, token, kept))
+        surprisals.append(_surprisal(scaled, token, kept))
+    return tuple(margins), tuple(surprisals)
+
+
+def _greedy(claims: Claims, logits: NDArray[np.floating]) -> tuple[int, ...]:
+    rows = logits.astype(np.float64)
+    lost = rows.max(axis=1) - rows[np.arange(len(rows)), list(claims.output_ids)]
+    return tuple(min(round(SCALE_MICRO * float(gap)), CAP_MICRO) for gap in lost)
+
+
+def _margin(noisy: _Row, token: int, kept: Support) -> int:
+    if not kept.possible[token]:
+        return OUTSIDE
+    gap = float(noisy[kept.certain].max() - noisy[token])
+    return min(round(SCALE_MICRO * max(gap, 0.0)), CAP_MICRO)
+
+
+def _surprisal(scaled: _Row, token: int, kept: Support) -> int:
+    shifted = scaled - scaled.max()
+    log_p = shifted - np.log(np.exp(shifted[kept.exact]).sum())
+    clipped = np.minimum(-log_p, CLIP_NATS)
+    mean = float(np.dot(np.exp(log_p[kept.exact]), clipped[kept.exact]))
+    value = float(clipped[token]) if kept.possible[token] else CLIP_NATS
+    return round(SCALE_MICRO * (value - mean) / CLIP_NATS)
+
+
+def _check(claims: Claims, logits: NDArray[np.floating]) -> None:
+    if logits.ndim != 2 or len(logits) != len(claims.output_ids):
+        raise FormatError(f"logits of shape {logits.shape} for {len(claims.output_ids)} tokens")
+    check_vocabulary(claims, logits.shape[1])
+    if not np.isfinite(logits).all():
+        raise FormatError("logits that are not finite")

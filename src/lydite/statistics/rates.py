@@ -1,0 +1,63 @@
+"""Upper bounds on how often honest tokens fall into a bin, from counts clustered by response.
+
+Tokens of one response resemble each other, so the error of a rate is that of a ratio of sums over
+responses, not of a binomial. Sums of squares are all that it takes, and they are integers.
+"""
+
+import math
+from statistics import NormalDist
+from typing import NamedTuple
+
+from lydite.errors import FormatError
+
+
+class Clusters(NamedTuple):
+    """One bin over R responses: response r has n_r tokens, k_r of them in the bin."""
+
+    responses: int
+    tokens: int
+    """Sum of n_r."""
+    tokens_squared: int
+    """Sum of n_r^2."""
+    inside: int
+    """Sum of k_r."""
+    inside_squared: int
+    """Sum of k_r^2."""
+    cross: int
+    """Sum of k_r n_r."""
+
+    def rate(self) -> float:
+        """Return the share of tokens in the bin."""
+        return self.inside / self.tokens
+
+    def standard_error(self) -> float:
+        """Return the standard error of the rate, clustered by response (ratio estimator)."""
+        rate = self.rate()
+        squares = self.inside_squared - 2 * rate * self.cross + rate * rate * self.tokens_squared
+        spread = max(squares, 0.0) * self.responses / (self.responses - 1)
+        return math.sqrt(spread) / self.tokens
+
+
+def ceiling(clusters: Clusters, bins: int, z: float) -> float:
+    """Return an upper bound on the rate of one of ``bins`` bins, in (0, 1].
+
+    The larger of the add-one estimate, which an empty bin still has, and the rate plus ``z``
+    standard errors.
+
+    Raises:
+        FormatError: fewer than two responses, or no tokens.
+    """
+    if clusters.responses < 2 or clusters.tokens <= 0:
+        raise FormatError("a rate needs at least two responses and some tokens")
+    smoothed = (clusters.inside + 1) / (clusters.tokens + bins)
+    return min(1.0, max(smoothed, clusters.rate() + z * clusters.standard_error()))
+
+
+def quantile(error: float, comparisons: int) -> float:
+    """Return z such that ``comparisons`` bounds all hold but with probability ``error``.
+
+    Bonferroni over a normal approximation: ``z = Phi^-1(1 - error / comparisons)``.
+    """
+    if not 0.0 < error < 1.0 or comparisons < 1:
+        raise FormatError("a calibration error lies between 0 and 1")
+    return NormalDist().inv_cdf(1.0 - error / comparisons)
