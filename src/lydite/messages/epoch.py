@@ -15,9 +15,9 @@ Ppm = Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
 
 
 class BeaconRound(Message, frozen=True, kw_only=True):
-    """One round of public randomness, in hexadecimal as drand publishes it."""
+    """One round of public randomness, in hexadecimal as drand publishes it; chain by name."""
 
-    chain: Hex32
+    chain: Word
     round: Count
     signature: Hex
     previous_signature: Hex | None = None

@@ -1,0 +1,130 @@
+"""From Findings to a verdict: one e-process a channel, one fixed-weight average, one error budget.
+
+Pure and exact: whoever holds the findings recomputes the verdict. Knows no provider by name.
+
+**Does not show** anything about receipts that were not drawn, or about cheats below the power that
+the verdict states.
+"""
+
+import collections
+import math
+from collections.abc import Sequence
+
+from lydite.appraisal.policy import WHOLE_PPM, Policy
+from lydite.errors import FormatError, Reason
+from lydite.evidence.tokens import reference as tokens
+from lydite.messages.audit import Channel, Skip, Verdict
+from lydite.messages.finding import Finding
+from lydite.messages.tier import Tier
+from lydite.statistics.merging import log_average
+
+JUDGED = frozenset({"tokens"})
+"""Kinds of evidence whose recorded findings this version judges; others are named skips."""
+
+_MISCONFIGURED = frozenset({Reason.NO_TOKEN_IDS, Reason.TEXT_DIFFERS})
+
+
+def decide(
+    policy: Policy, reference: tokens.Reference, audits: Sequence[Sequence[Finding]]
+) -> Verdict:
+    """Judge one provider by the findings on each drawn receipt, in log order.
+
+    1. Findings that taught nothing are skipped by name and counted.
+    2. A piece of evidence that is false by itself decides at once.
+    3. The channels' e-processes are averaged with the policy's weights, never multiplied.
+    4. Only enough tokens, scored on enough of the receipts, can affirm.
+    """
+    findings = [finding for audit in audits for finding in audit if finding.kind in JUDGED]
+    scored = [finding for finding in findings if finding.reason is Reason.RECORDED]
+    skipped = _skips(policy, audits)
+    channels = _channels(policy, reference, scored)
+    merged = log_average(
+        [channel.log10_e_milli / 1000 * math.log(10) for channel in channels],
+        [channel.weight_ppm / WHOLE_PPM for channel in channels],
+    )
+    milli = _milli(merged / math.log(10))
+    counted = sum(max((len(m.values) for m in f.measures), default=0) for f in scored)
+    needed = tokens_needed(policy, reference)
+    enough = len(scored) * WHOLE_PPM >= policy.scored_ppm * max(1, len(audits))
+    answered = enough and JUDGED.issuperset(policy.mandatory)
+    tier, reason = _judge(policy, findings, milli, counted >= needed, answered)
+    return Verdict(
+        tier=tier,
+        reason=reason,
+        log10_e_milli=milli,
+        channels=channels,
+        audited=len(audits),
+        tokens=counted,
+        tokens_needed=needed,
+        skipped=skipped,
+    )
+
+
+def tokens_needed(policy: Policy, reference: tokens.Reference) -> int:
+    """Return how many tokens give 90 % power against every alternative that the policy names.
+
+    Raises:
+        FormatError: the reference holds no power for a named alternative, so nothing could affirm.
+    """
+    known = {a.name: a.tokens for a in reference.alternatives}
+    missing = [name for name in policy.alternatives if name not in known]
+    if missing:
+        raise FormatError(f"reference has no power against {', '.join(missing)}")
+    return max(known[name] for name in policy.alternatives)
+
+
+def _judge(
+    policy: Policy, findings: Sequence[Finding], milli: int, powered: bool, answered: bool
+) -> tuple[Tier, Reason]:
+    false = next((f for f in findings if f.tier is Tier.CONTRAINDICATED), None)
+    if false is not None:
+        return Tier.CONTRAINDICATED, false.reason
+    if milli >= policy.accuse_milli:
+        return Tier.CONTRAINDICATED, Reason.INCONSISTENT_TOKENS
+    odd = next((f for f in findings if f.reason in _MISCONFIGURED), None)
+    if odd is not None:
+        return Tier.WARNING, odd.reason
+    if milli >= policy.suspect_milli:
+        return Tier.NONE, Reason.SUSPECTED
+    if not answered:
+        return Tier.NONE, Reason.UNAVAILABLE
+    if not powered:
+        return Tier.NONE, Reason.UNDERPOWERED
+    return Tier.AFFIRMING, Reason.CONSISTENT
+
+
+def _channels(
+    policy: Policy, reference: tokens.Reference, scored: Sequence[Finding]
+) -> tuple[Channel, ...]:
+    levels = dict(tokens.channel_log10_e(reference, scored))
+    unknown = [w.channel for w in policy.weights if w.channel not in levels]
+    if unknown:
+        raise FormatError(f"no such channel: {', '.join(unknown)}")
+    return tuple(
+        Channel(
+            name=weight.channel,
+            weight_ppm=weight.weight_ppm,
+            log10_e_milli=_milli(levels[weight.channel]),
+        )
+        for weight in policy.weights
+    )
+
+
+def _skips(policy: Policy, audits: Sequence[Sequence[Finding]]) -> tuple[Skip, ...]:
+    counts: collections.Counter[tuple[str, Reason]] = collections.Counter()
+    for audit in audits:
+        counts.update((f.kind, Reason.NEEDS_EXTRA) for f in audit if f.kind not in JUDGED)
+        judged = [f for f in audit if f.kind in JUDGED]
+        counts.update((f.kind, f.reason) for f in judged if f.reason is not Reason.RECORDED)
+        present = {f.kind for f in judged}
+        counts.update(
+            (kind, Reason.UNAVAILABLE) for kind in policy.mandatory if kind not in present
+        )
+    return tuple(
+        Skip(kind=kind, reason=reason, count=count)
+        for (kind, reason), count in sorted(counts.items())
+    )
+
+
+def _milli(log10: float) -> int:
+    return round(1000 * max(-1e6, min(1e6, log10)))

@@ -1,0 +1,325 @@
+"""Check a bundle offline: signatures, log, witnesses, selection, audits, and the verdict itself.
+
+Bytes and trust anchors in, a report out. No clock, no network, no model.
+"""
+
+import hashlib
+from collections.abc import Sequence
+
+from lydite.appraisal import bundle as bundles
+from lydite.appraisal import decision, policy, selection
+from lydite.appraisal.bundle import Bundle, Bystander, Logged
+from lydite.appraisal.report import Fact, Report
+from lydite.appraisal.trust import Anchor, Trust
+from lydite.errors import Reason, VerificationError
+from lydite.evidence.tokens import reference as tokens
+from lydite.messages import audit, declaration, entry, epoch, receipt
+from lydite.messages.audit import Audit
+from lydite.messages.declaration import Declaration
+from lydite.messages.entry import EntryKind
+from lydite.messages.finding import Finding
+from lydite.sampling import beacon
+from lydite.signing.dsse import KeyId, PublicKey, open_envelope
+from lydite.tlog import verification as merkle
+from lydite.tlog.checkpoint import Checkpoint, decode_hash
+from lydite.tlog.hashing import leaf_hash
+
+CAVEATS = (
+    "which machine ran the model",
+    "anything about requests that were not drawn, beyond the drawn share's weight of evidence",
+    "cheats weaker than those whose power the policy asks for",
+    "that the auditor measured honestly: its records are signed, and others can repeat them",
+)
+
+
+def verify(payload: bytes, trust: Trust) -> Report:
+    """Check one bundle against a relying party's trust anchors.
+
+    1. The bundle is in its one spelling, about a provider that the relying party knows.
+    2. Policy and references are the ones that the relying party pinned.
+    3. The checkpoint is the log's, and enough witnesses cosigned it.
+    4. The declaration is the provider's, logged, and of the weights that the reference is for.
+    5. The epochs cover the log without gap; each draws as its proof says.
+    6. Every drawn entry is shown, every receipt of the provider among them is signed by provider
+       and gateway, logged, and under the declaration.
+    7. Every drawn receipt has one audit, signed by an accepted auditor and logged after the draw.
+    8. The verdict follows from the recorded findings, and the result says so, signed and logged.
+
+    Raises:
+        FormatError, VerificationError: the evidence is not acceptable; the reason says why.
+
+    **Does not show**: see ``CAVEATS``, which every report repeats.
+    """
+    # 1.
+    bundle = bundles.parse(payload)
+    anchor = trust.anchor(bundle.provider)
+    # 2.
+    reference = _pinned(bundle, trust)
+    # 3.
+    checkpoint, _ = selection.witnessed(bundle.checkpoint.encode(), trust.log_policy(anchor))
+    book = _Book(anchor, trust, checkpoint)
+    # 4.
+    declared = _declaration(bundle, book, reference)
+    # 5.
+    epochs, drawn = _epochs(bundle, book)
+    # 6.
+    _receipts(bundle, book, declared, [number for numbers in drawn for number in numbers])
+    # 7.
+    findings = _audits(bundle, book, epochs)
+    # 8.
+    verdict = decision.decide(bundle.policy, reference, findings)
+    result = _result(bundle, book, epochs, verdict)
+    return Report(
+        tier=verdict.tier,
+        reason=verdict.reason,
+        provider=anchor.name,
+        log10_e_milli=verdict.log10_e_milli,
+        audited=verdict.audited,
+        tokens=verdict.tokens,
+        facts=(
+            *_facts(bundle, anchor, checkpoint, epochs, verdict),
+            Fact(name="issued", value=result.issued),
+            Fact(name="beacon", value=beacon.describe(trust.beacon)),
+        ),
+        skipped=verdict.skipped,
+        caveats=CAVEATS,
+    )
+
+
+class _Book:
+    """What is known once the checkpoint is trusted: how to open anything that the log holds."""
+
+    def __init__(self, anchor: Anchor, trust: Trust, checkpoint: Checkpoint) -> None:
+        self.anchor = anchor
+        self.trust = trust
+        self.checkpoint = checkpoint
+        self.provider = anchor.provider
+        self.keys: dict[KeyId, PublicKey] = {anchor.provider: anchor.provider_public}
+        self.gateway = _keyed(anchor.gateway_public)
+
+    def open(
+        self,
+        logged: Logged,
+        kind: EntryKind,
+        keys: dict[KeyId, PublicKey],
+        required: Sequence[KeyId],
+    ) -> bytes:
+        """Return the payload of a signed envelope that is in the log as an entry of this kind."""
+        envelope = logged.envelope_bytes()
+        leaf = entry.of_envelope(envelope, kind, self.provider)
+        self.include(leaf, logged.entry, logged.path)
+        return open_envelope(envelope, keys, required)
+
+    def include(self, leaf: bytes, number: int, path: Sequence[str]) -> None:
+        """Check that the log holds ``leaf`` as its 1-based entry ``number``."""
+        if not 1 <= number <= self.checkpoint.size:
+            raise VerificationError(
+                Reason.NOT_IN_LOG, f"entry {number} of a log of {self.checkpoint.size}"
+            )
+        hashes = [decode_hash(each.encode()) for each in path]
+        checkpoint = self.checkpoint
+        merkle.inclusion(leaf_hash(leaf), number - 1, checkpoint.size, hashes, checkpoint.root)
+
+
+def _keyed(key: PublicKey) -> dict[KeyId, PublicKey]:
+    from lydite.signing.dsse import key_id
+
+    return {key_id(key): key}
+
+
+def _pinned(bundle: Bundle, trust: Trust) -> tokens.Reference:
+    policy.check(bundle.policy)
+    if policy.digest(bundle.policy) != trust.policy:
+        raise VerificationError(
+            Reason.UNKNOWN_POLICY, f"policy {bundle.policy.name} is not the pinned one"
+        )
+    if len(bundle.references) != 1:
+        raise VerificationError(
+            Reason.UNKNOWN_REFERENCE, f"{len(bundle.references)} references, expected one"
+        )
+    reference = bundle.references[0]
+    if tokens.digest(reference) not in trust.references:
+        raise VerificationError(
+            Reason.UNKNOWN_REFERENCE, f"reference {reference.name} is not a pinned one"
+        )
+    tokens.null(reference)
+    return reference
+
+
+def _declaration(bundle: Bundle, book: _Book, reference: tokens.Reference) -> Declaration:
+    payload = book.open(bundle.declaration, "declaration", book.keys, [book.provider])
+    declared = declaration.parse(payload)
+    said = declared.predicate
+    if said.provider != book.provider or declared.subject[0].digest.sha256 != said.weights_root:
+        raise VerificationError(Reason.WRONG_PROVIDER, "declaration is not about this provider")
+    if said.weights_root != reference.weights_root:
+        raise VerificationError(
+            Reason.UNKNOWN_REFERENCE, f"reference {reference.name} is for other weights"
+        )
+    return declared
+
+
+def _epochs(bundle: Bundle, book: _Book) -> tuple[list[epoch.Predicate], list[list[int]]]:
+    epochs, drawn = [], []
+    log = book.trust.log_policy(book.anchor)
+    for each in bundle.epochs:
+        payload = book.open(each.logged, "epoch", book.gateway, list(book.gateway))
+        statement = epoch.parse(payload)
+        said = statement.predicate
+        note = said.checkpoint.encode()
+        if hashlib.sha256(note).hexdigest() != statement.subject[0].digest.sha256:
+            raise VerificationError(
+                Reason.BAD_COMMITMENT, f"epoch {said.epoch} is about another checkpoint"
+            )
+        if said.provider != book.provider:
+            raise VerificationError(Reason.WRONG_PROVIDER, f"epoch {said.epoch} of another")
+        checkpoint, numbers = selection.drawn(
+            said, log, book.trust.beacon, bytes.fromhex(book.anchor.vrf_key), bundle.policy
+        )
+        _prefix(checkpoint, book.checkpoint, each.consistency)
+        if each.logged.entry <= said.tree_size:
+            raise VerificationError(Reason.SELECTION_GAP, "an epoch draws from its own entry")
+        epochs.append(said)
+        drawn.append(numbers)
+    selection.check_contiguous(epochs)
+    return epochs, drawn
+
+
+def _prefix(old: Checkpoint, new: Checkpoint, path: Sequence[str]) -> None:
+    if old.size > new.size:
+        raise VerificationError(
+            Reason.INCONSISTENT_LOG, f"an epoch of size {old.size} in a log of {new.size}"
+        )
+    hashes = [decode_hash(each.encode()) for each in path]
+    merkle.consistency(old.size, old.root, new.size, new.root, hashes)
+
+
+def _receipts(bundle: Bundle, book: _Book, declared: Declaration, drawn: Sequence[int]) -> None:
+    shown = sorted([r.entry for r in bundle.receipts] + [b.entry for b in bundle.bystanders])
+    missing = sorted(set(drawn) - set(shown))
+    if missing:
+        raise VerificationError(
+            Reason.AUDIT_MISSING, f"{len(missing)} drawn entries are not shown, first {missing[0]}"
+        )
+    if shown != list(drawn):
+        raise VerificationError(Reason.UNDRAWN_AUDIT, "entries are shown that nobody drew")
+    for bystander in bundle.bystanders:
+        _bystander(bystander, book)
+    signers = {**book.keys, **book.gateway}
+    name = hashlib.sha256(bundle.declaration.envelope_bytes()).hexdigest()
+    for logged in bundle.receipts:
+        said = receipt.parse(book.open(logged, "receipt", signers, list(signers))).predicate
+        named = (said.provider, said.declaration, said.sampler)
+        if named != (book.provider, name, declared.predicate.sampler):
+            raise VerificationError(
+                Reason.WRONG_PROVIDER, f"receipt at entry {logged.entry} is under another name"
+            )
+
+
+def _bystander(bystander: Bystander, book: _Book) -> None:
+    leaf = bystander.leaf.encode()
+    said = entry.parse(leaf)
+    book.include(leaf, bystander.entry, bystander.path)
+    if said.kind == "receipt" and said.prov == book.provider:
+        raise VerificationError(
+            Reason.AUDIT_MISSING, f"drawn entry {bystander.entry} is a receipt, shown without audit"
+        )
+
+
+def _audits(
+    bundle: Bundle, book: _Book, epochs: Sequence[epoch.Predicate]
+) -> list[tuple[Finding, ...]]:
+    if len(bundle.audits) != len(bundle.receipts):
+        raise VerificationError(
+            Reason.AUDIT_MISSING,
+            f"{len(bundle.receipts)} drawn receipts, {len(bundle.audits)} audits",
+        )
+    numbers = [receipt.entry for receipt in bundle.receipts]
+    if numbers != sorted(set(numbers)):
+        raise VerificationError(Reason.UNDRAWN_AUDIT, "receipts are not in log order, once each")
+    opened = {each.epoch: logged.logged for each, logged in zip(epochs, bundle.epochs, strict=True)}
+    findings = []
+    for drawn, logged in zip(bundle.receipts, bundle.audits, strict=True):
+        statement = audit.parse_audit(_by_auditor(logged, "audit", book))
+        said = statement.predicate
+        _about(statement, drawn, book)
+        under = next(e for e in epochs if e.first <= drawn.entry <= e.tree_size)
+        if said.epoch != under.epoch or logged.entry <= opened[said.epoch].entry:
+            raise VerificationError(
+                Reason.UNDRAWN_AUDIT, f"audit of entry {drawn.entry} came before its draw"
+            )
+        findings.append(said.findings)
+    return findings
+
+
+def _about(statement: Audit, drawn: Logged, book: _Book) -> None:
+    said = statement.predicate
+    subject = statement.subject[0].digest.sha256
+    if said.provider != book.provider:
+        raise VerificationError(Reason.WRONG_PROVIDER, "audit of another provider")
+    same = subject == hashlib.sha256(drawn.envelope_bytes()).hexdigest()
+    if said.entry != drawn.entry or not same:
+        raise VerificationError(
+            Reason.AUDIT_MISSING, f"the audit beside entry {drawn.entry} is about another receipt"
+        )
+
+
+def _by_auditor(logged: Logged, kind: EntryKind, book: _Book) -> bytes:
+    auditors = book.trust.auditor_keys()
+    payload = book.open(logged, kind, auditors, [])
+    signers = {KeyId(s.keyid) for s in logged.envelope.signatures}
+    said = audit.parse_audit(payload) if kind == "audit" else audit.parse_result(payload)
+    if signers != {KeyId(said.predicate.auditor)}:
+        raise VerificationError(Reason.UNKNOWN_KEY, f"{kind} is not signed by its auditor")
+    return payload
+
+
+def _result(
+    bundle: Bundle,
+    book: _Book,
+    epochs: Sequence[epoch.Predicate],
+    verdict: audit.Verdict,
+) -> audit.ResultPredicate:
+    statement = audit.parse_result(_by_auditor(bundle.result, "result", book))
+    said = statement.predicate
+    name = hashlib.sha256(bundle.declaration.envelope_bytes()).hexdigest()
+    if said.provider != book.provider or said.declaration != name:
+        raise VerificationError(Reason.WRONG_PROVIDER, "result about another provider")
+    if statement.subject[0].digest.sha256 != name:
+        raise VerificationError(Reason.WRONG_PROVIDER, "result about another declaration")
+    last = epochs[-1].tree_size if epochs else 0
+    pinned = (policy.digest(bundle.policy), tuple(tokens.digest(r) for r in bundle.references))
+    if (said.policy, said.references) != pinned or (said.epochs, said.tree_size) != (
+        len(epochs),
+        last,
+    ):
+        raise VerificationError(
+            Reason.VERDICT_MISMATCH, "result rests on another policy, reference or set of epochs"
+        )
+    late = max((each.entry for each in bundle.audits), default=0)
+    if said.verdict != verdict or bundle.result.entry <= late:
+        raise VerificationError(
+            Reason.VERDICT_MISMATCH,
+            f"result says {said.verdict.tier.words} ({said.verdict.reason}) at log10 E "
+            f"{said.verdict.log10_e_milli / 1000}, the findings give {verdict.tier.words} "
+            f"({verdict.reason}) at {verdict.log10_e_milli / 1000}",
+        )
+    return said
+
+
+def _facts(
+    bundle: Bundle,
+    anchor: Anchor,
+    checkpoint: Checkpoint,
+    epochs: Sequence[epoch.Predicate],
+    verdict: audit.Verdict,
+) -> tuple[Fact, ...]:
+    covered = epochs[-1].tree_size if epochs else 0
+    return (
+        Fact(name="provider", value=f"{anchor.name} ({bundle.provider})"),
+        Fact(name="log", value=f"{checkpoint.origin}, {checkpoint.size} entries"),
+        Fact(name="drawn from", value=f"entries 1 to {covered} in {len(epochs)} epochs"),
+        Fact(name="audited", value=f"{verdict.audited} receipts, {verdict.tokens} tokens"),
+        Fact(name="tokens for 90 % power", value=f"{verdict.tokens_needed}"),
+        Fact(name="log10 E", value=f"{verdict.log10_e_milli / 1000:.3f}"),
+    )

@@ -1,0 +1,156 @@
+"""The auditor at work: open an epoch, audit what it draws, publish records and a result.
+
+Every step leaves its trace in the log before the next begins, so a killed auditor resumes.
+"""
+
+import time
+from collections.abc import Callable
+
+from lydite.appraisal import decision
+from lydite.appraisal.bundle import Bundle
+from lydite.appraisal.policy import Policy
+from lydite.appraisal.policy import digest as policy_digest
+from lydite.appraisal.trust import Anchor, Trust
+from lydite.auditor.bench import Bench
+from lydite.auditor.casebook import Casebook
+from lydite.auditor.gateway_client import GatewayClient
+from lydite.auditor.packing import pack
+from lydite.errors import UnavailableError
+from lydite.evidence.tokens.reference import Reference
+from lydite.evidence.tokens.reference import digest as reference_digest
+from lydite.messages.audit import Audit, AuditPredicate, Result, ResultPredicate, Verdict
+from lydite.messages.canonical import encode
+from lydite.messages.finding import Finding
+from lydite.messages.statement import subject
+from lydite.messages.tier import Tier
+from lydite.signing.dsse import digest
+from lydite.signing.keys import Signer, sign_envelope
+
+_POLL_S = 0.1
+
+
+class Auditor:
+    """Audits one provider behind one gateway."""
+
+    def __init__(
+        self,
+        client: GatewayClient,
+        trust: Trust,
+        anchor: Anchor,
+        policy: Policy,
+        reference: Reference,
+        bench: Bench,
+        signer: Signer,
+    ) -> None:
+        self._client = client
+        self._policy = policy
+        self._reference = reference
+        self._bench = bench
+        self._signer = signer
+        self.case = Casebook(client, trust, anchor, policy, signer.keyid)
+
+    def open_epoch(self, epsilon_ppm: int | None = None) -> None:
+        """Have the gateway draw from all that was logged since the last epoch, and read the draw.
+
+        Raises:
+            UnavailableError: the gateway does not answer.
+            VerificationError: the draw is not what it has to be.
+        """
+        rate = self._policy.epsilon_ppm if epsilon_ppm is None else epsilon_ppm
+        self.await_entry(self._client.open_epoch(rate))
+
+    def audit_pending(self, progress: Callable[[int, int], None] | None = None) -> int:
+        """Audit every drawn receipt that has no record yet and return how many there were.
+
+        ``progress`` is told how many are done, and of how many.
+        """
+        self.case.catch_up()
+        pending = self.case.pending()
+        last = 0
+        for done, number in enumerate(pending, start=1):
+            last = self._client.publish(self._record(number))
+            if progress is not None:
+                progress(done, len(pending))
+        self.await_entry(last)
+        return len(pending)
+
+    def judge(self) -> Verdict:
+        """Decide on everything audited so far and publish the result.
+
+        Raises:
+            UnavailableError: a drawn receipt has no record yet, or there is no declaration.
+        """
+        case = self.case
+        if case.pending() or case.declaration is None:
+            raise UnavailableError("drawn receipts are waiting for their audit")
+        audited = sorted(case.audits)
+        findings = [case.audits[number][1].predicate.findings for number in audited]
+        verdict = decision.decide(self._policy, self._reference, findings)
+        declared = digest(case.envelope(case.declaration_entry))
+        epochs = [statement.predicate for statement in case.epochs.values()]
+        result = Result(
+            subject=subject("declaration", declared),
+            predicate=ResultPredicate(
+                verdict=verdict,
+                epochs=len(epochs),
+                tree_size=epochs[-1].tree_size if epochs else 0,
+                declaration=declared.hex(),
+                policy=policy_digest(self._policy),
+                references=(reference_digest(self._reference),),
+                provider=case.anchor.provider,
+                auditor=self._signer.keyid,
+                issued=_now(),
+            ),
+        )
+        self.await_entry(self._client.publish(sign_envelope(encode(result), self._signer)))
+        return verdict
+
+    def bundle(self) -> Bundle:
+        """Return the bundle of everything so far."""
+        self.case.catch_up()
+        return pack(self.case, self._policy, self._reference)
+
+    def await_entry(self, number: int, timeout_s: float = 30.0) -> None:
+        """Wait until a witnessed checkpoint covers entry ``number``, and read up to there.
+
+        Raises:
+            UnavailableError: none does within the time.
+        """
+        deadline = time.monotonic() + timeout_s
+        while True:
+            self.case.catch_up()
+            if self.case.mirror.size >= number:
+                return
+            if time.monotonic() > deadline:
+                raise UnavailableError(
+                    f"entry {number} is not in a witnessed checkpoint after {timeout_s} s"
+                )
+            time.sleep(_POLL_S)
+
+    def _record(self, number: int) -> bytes:
+        case = self.case
+        statement = Audit(
+            subject=subject("receipt", digest(case.envelope(number))),
+            predicate=AuditPredicate(
+                epoch=case.receipts[number],
+                entry=number,
+                findings=tuple(self._examine(number)),
+                provider=case.anchor.provider,
+                auditor=self._signer.keyid,
+            ),
+        )
+        return sign_envelope(encode(statement), self._signer)
+
+    def _examine(self, number: int) -> list[Finding]:
+        declared = self.case.declaration
+        try:
+            opening = self._client.opening(number)
+        except UnavailableError as error:  # nothing was learnt about the provider
+            return [Finding(kind="tokens", tier=Tier.NONE, reason=error.reason)]
+        ids = declared is not None and declared.predicate.token_ids
+        return self._bench.examine(self.case.receipt(number), opening, declares_ids=ids)
+
+
+def _now() -> str:
+    now = time.time()
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now * 1000) % 1000:03}Z"

@@ -1,0 +1,103 @@
+"""Entry point: finds the command, runs it, turns its errors into one line and an exit code."""
+
+import argparse
+import importlib
+import sys
+from typing import Protocol, cast
+
+from lydite import __version__
+from lydite.errors import ConfigurationError, LyditeError, Reason
+
+COMMANDS = {
+    "verify": "check a bundle offline: is this evidence good?",
+    "demo": "one honest provider and six that cheat, judged before your eyes",
+    "gateway": "sit in front of a model server and give a receipt for every answer",
+    "auditor": "recompute drawn requests and write what was found into the log",
+    "engine": "serve a local model over the OpenAI API with a reproducible sampler",
+    "log": "read a transparency log, prove and check inclusion, run a witness",
+    "trust": "write the trust file by which a relying party checks bundles",
+}
+"""Every command and what it is for; the module of the same name in this room runs it."""
+
+
+class Command(Protocol):
+    """What each command module offers."""
+
+    def configure(self, parser: argparse.ArgumentParser) -> None:
+        """Add the command's arguments."""
+
+    def run(self, arguments: argparse.Namespace) -> int:
+        """Run the command and return its exit code."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run ``lydite`` and return the exit code (see ``docs/commands.md``)."""
+    words = sys.argv[1:] if argv is None else argv
+    parser = _parser()
+    name = next((word for word in words if not word.startswith("-")), "")
+    try:
+        command = _load(name) if name in COMMANDS else None
+        if command is not None:
+            subparser = parser.commands.choices[name]
+            command.configure(subparser)
+        arguments = parser.parse_args(words)
+        if command is None:
+            parser.print_help(sys.stderr)
+            return 2
+        return command.run(arguments)
+    except LyditeError as error:
+        complain(str(error), error.reason)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        return 141
+
+
+def complain(message: str, reason: Reason, hint: str | None = None) -> None:
+    """Say on stderr what went wrong and what to do."""
+    print(f"lydite: error: {message} ({reason})", file=sys.stderr)
+    if hint is not None:
+        print(f"lydite: hint: {hint}", file=sys.stderr)
+
+
+class _Parser(argparse.ArgumentParser):
+    """An argument parser that keeps its sub-commands at hand."""
+
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+
+def _parser() -> _Parser:
+    parser = _Parser(
+        prog="lydite",
+        description="lydite verifies AI inference: was this answer made by the declared model?",
+        epilog="exit codes: 0 consistent, 1 inconsistent or invalid, 2 usage, 3 misconfigured, "
+        "4 nothing learnt",
+    )
+    parser.add_argument("--version", action="version", version=f"lydite {__version__}")
+    parser.commands = parser.add_subparsers(
+        dest="command", metavar="COMMAND", parser_class=argparse.ArgumentParser
+    )
+    for name, summary in COMMANDS.items():
+        parser.commands.add_parser(name, help=summary, description=summary)
+    return parser
+
+
+def _load(name: str) -> Command:
+    try:
+        return cast(Command, importlib.import_module(f"lydite.cli.{name}"))
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("lydite"):
+            raise
+        raise ConfigurationError(
+            f"`lydite {name}` needs {error.name}, which is not installed; "
+            f"run: pip install 'lydite[{_EXTRAS.get(name, 'demo')}]'",
+            Reason.NEEDS_EXTRA,
+        ) from error
+
+
+_EXTRAS = {"gateway": "gateway", "auditor": "auditor", "engine": "engine", "demo": "demo"}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
