@@ -203,14 +203,15 @@ def _streamed(response: bytes) -> tuple[list[_Choice], bool]:
 
 def _events(stream: bytes) -> Iterator[bytes]:
     """Yield the data of each server-sent event; one that a cut stream left unfinished is none."""
+    *lines, rest = stream.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
     data: list[bytes] = []
-    for line in stream.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n"):
+    for line in lines:
         if line.startswith(b"data:"):
             data.append(line[5:].removeprefix(b" "))
         elif not line and data:
             yield b"\n".join(data)
             data = []
-    if data == [_DONE]:
+    if data == [_DONE] or (not data and rest == b"data: " + _DONE):
         yield _DONE
 
 

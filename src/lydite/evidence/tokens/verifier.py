@@ -94,13 +94,12 @@ def verify(claims: Claims, logits: NDArray[np.floating], reference: Reference) -
 def support(scaled: _Row, sampling: Sampling, slack: float) -> Support:
     """Return which tokens the filters leave of ``scaled`` = logits / temperature.
 
-    ``slack`` is the noise in the same units; a nudge of every logit by at most that much moves
-    the mass before any token by no more than it, and its rank past tokens within twice of it.
+    ``slack`` is the noise in the same units. Nudging every logit by at most that much moves the
+    mass of any set of tokens by no more than it, and ranks by no more than twice it.
     """
     exact = scaled >= _boundary(scaled, sampling, 0.0)
     possible = scaled >= _boundary(scaled, sampling, slack) - 2 * slack
     certain = scaled >= _boundary(scaled, sampling, -slack) + 2 * slack
-    certain[scaled.argmax()] = True
     return Support(certain, exact, possible | exact)
 
 
@@ -145,8 +144,8 @@ def _greedy(claims: Claims, logits: NDArray[np.floating]) -> tuple[int, ...]:
 def _margin(noisy: _Row, token: int, kept: Support) -> int:
     if not kept.possible[token]:
         return OUTSIDE
-    gap = float(noisy[kept.certain].max() - noisy[token])
-    return min(round(SCALE_MICRO * max(gap, 0.0)), CAP_MICRO)
+    best = float(noisy[kept.certain].max(initial=noisy[token]))
+    return min(round(SCALE_MICRO * (best - float(noisy[token]))), CAP_MICRO)
 
 
 def _surprisal(scaled: _Row, token: int, kept: Support) -> int:

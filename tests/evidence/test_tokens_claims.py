@@ -1,0 +1,264 @@
+import json
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from lydite.errors import FormatError, Reason, UnavailableError, VerificationError
+from lydite.evidence.tokens.claims import (
+    Claims,
+    Exchange,
+    Turn,
+    check_vocabulary,
+    claims,
+    from_exchange,
+)
+from lydite.evidence.tokens.sampling import Sampling
+
+CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
+CHAT_REQUEST = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "temperature": 0.5}
+TEXT_REQUEST = {"model": "m", "prompt": "def f(", "seed": 7}
+
+
+def dump(value: object) -> bytes:
+    return json.dumps(value).encode()
+
+
+def chat_answer(**choice: Any) -> dict[str, Any]:
+    message = {"role": "assistant", "content": "yo"}
+    plain = {"index": 0, "message": message, "token_ids": [5, 6], "finish_reason": "stop"}
+    return {"id": "x", "object": "chat.completion", "choices": [plain | choice], "usage": {}}
+
+
+def sse(*payloads: object, done: bool = True, end: str = "\n") -> bytes:
+    lines = [f"data: {json.dumps(payload)}{end}{end}" for payload in payloads]
+    return ("".join(lines) + (f"data: [DONE]{end}{end}" if done else "")).encode()
+
+
+def delta(text: str | None, ids: list[int] | None, finish: str | None = None) -> dict[str, Any]:
+    choice: dict[str, Any] = {"index": 0, "delta": {"content": text}, "finish_reason": finish}
+    if ids is not None:
+        choice["token_ids"] = ids
+    return {"object": "chat.completion.chunk", "choices": [choice]}
+
+
+STREAM = (
+    {"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]},
+    delta("y", [5]),
+    delta("o", [6]),
+    delta(None, [], "stop"),
+    {"choices": [], "usage": {"completion_tokens": 2}},
+)
+
+
+def chat(response: bytes, request: object = None) -> Exchange:
+    return from_exchange(CHAT, dump(request or CHAT_REQUEST), response)
+
+
+def test_a_chat_answer_says_its_tokens() -> None:
+    assert chat(dump(chat_answer())) == Exchange(
+        prompt=(Turn(role="user", content="hi"),),
+        sampling=Sampling(temperature=0.5),
+        output_ids=(5, 6),
+        text="yo",
+        finish_reason="stop",
+        complete=True,
+    )
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_a_stream_says_the_same_as_the_whole_answer(end: str) -> None:
+    assert chat(sse(*STREAM, end=end)) == chat(dump(chat_answer()))
+
+
+def test_comments_other_fields_and_split_data_lines_change_nothing() -> None:
+    first, *rest = STREAM
+    stream = b": keep-alive\n\nevent: message\nid: 3\n" + sse(first)[:-14] + sse(*rest)
+    assert chat(stream) == chat(dump(chat_answer()))
+    split = b'data: {"choices":\ndata: [{"delta": {"content": "yo"}, "token_ids": [5, 6]}]}\n\n'
+    assert chat(split + b"data: [DONE]").output_ids == (5, 6)
+
+
+@pytest.mark.parametrize("prompt", ["def f(", [1, 2, 3]])
+def test_a_completion_says_its_tokens(prompt: object) -> None:
+    answer = {"choices": [{"index": 0, "text": "x):", "token_ids": [8], "finish_reason": "length"}]}
+    exchange = from_exchange(TEXT + "?x=1", dump(TEXT_REQUEST | {"prompt": prompt}), dump(answer))
+    assert exchange.prompt == (prompt if isinstance(prompt, str) else tuple(prompt))
+    assert (exchange.output_ids, exchange.text) == ((8,), "x):")
+    assert exchange.sampling.seed == 7
+
+
+def test_prompt_ids_that_an_answer_carries_are_never_believed() -> None:
+    answer = chat_answer() | {"prompt_token_ids": [9, 9, 9]}
+    assert chat(dump(answer)) == chat(dump(chat_answer()))
+
+
+def test_the_parts_of_a_message_are_one_text() -> None:
+    parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
+    request = CHAT_REQUEST | {"messages": [{"role": "user", "content": parts}]}
+    assert chat(dump(chat_answer()), request).prompt == (Turn(role="user", content="ab"),)
+
+
+def test_a_stream_that_breaks_off_counts_as_far_as_it_went() -> None:
+    cut = sse(*STREAM[:2], done=False) + b'data: {"choices": [{"delta": {"con'
+    failed = sse(*STREAM[:2], {"error": {"message": "out of memory"}}, done=False)
+    for stream in (cut, failed):
+        exchange = chat(stream)
+        assert (exchange.output_ids, exchange.text) == ((5,), "y")
+        assert not exchange.complete
+
+
+def test_a_seed_in_the_body_wins_over_that_of_the_gateway() -> None:
+    exchange = chat(dump(chat_answer()))
+    own = chat(dump(chat_answer()), CHAT_REQUEST | {"seed": 3})
+    assert claims(exchange, (1, 2), 99).seed == 99
+    assert claims(own, (1, 2), 99).seed == 3
+    with pytest.raises(FormatError):
+        claims(exchange, (), 99)
+
+
+def test_tokens_outside_the_vocabulary_are_proof_before_any_pass() -> None:
+    claimed = Claims(prompt_ids=(1,), output_ids=(5, 11), sampling=Sampling(), seed=1)
+    check_vocabulary(claimed, 12)
+    with pytest.raises(VerificationError) as caught:
+        check_vocabulary(claimed, 11)
+    assert caught.value.reason is Reason.UNKNOWN_TOKEN
+
+
+TOOL = [{"id": "c", "function": {"name": "f", "arguments": "{}"}}]
+UNSUPPORTED = [
+    (CHAT, CHAT_REQUEST | {"n": 2}, chat_answer()),
+    (CHAT, CHAT_REQUEST | {"tools": TOOL}, chat_answer()),
+    (CHAT, CHAT_REQUEST | {"logit_bias": {"5": 3}}, chat_answer()),
+    (CHAT, CHAT_REQUEST, chat_answer(message={"content": None, "tool_calls": TOOL})),
+    (CHAT, CHAT_REQUEST, chat_answer(message={"content": "a", "reasoning_content": "b"})),
+    (CHAT, CHAT_REQUEST, chat_answer(index=1)),
+    (CHAT, CHAT_REQUEST, {"choices": chat_answer()["choices"] * 2}),
+    (CHAT, {"messages": [{"role": "assistant", "tool_calls": TOOL}]}, chat_answer()),
+    (TEXT, {"prompt": ["a", "b"]}, chat_answer()),
+    (TEXT, {"prompt": [[1, 2], [3]]}, chat_answer()),
+    ("/v1/embeddings", {"input": "a"}, chat_answer()),
+]
+
+
+@pytest.mark.parametrize(("path", "request_", "answer"), UNSUPPORTED)
+def test_what_cannot_be_recomputed_is_named_so(path: str, request_: object, answer: object) -> None:
+    with pytest.raises(FormatError) as caught:
+        from_exchange(path, dump(request_), dump(answer))
+    assert caught.value.reason is Reason.UNSUPPORTED
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        dump(chat_answer(token_ids=None)),
+        dump(chat_answer(token_ids=[])),
+        dump({"choices": [{"message": {"content": "yo"}}]}),
+        sse(delta("y", [5]), delta("o", None)),
+        sse(delta(None, [])),
+        sse(),
+        b"",
+        b"\n\n",
+    ],
+)
+def test_an_answer_without_token_ids_teaches_nothing(response: bytes) -> None:
+    with pytest.raises(UnavailableError) as caught:
+        chat(response)
+    assert caught.value.reason is Reason.NO_TOKEN_IDS
+
+
+def test_an_error_is_no_answer() -> None:
+    with pytest.raises(UnavailableError) as caught:
+        chat(dump({"error": {"message": "no", "code": 500}}))
+    assert caught.value.reason is Reason.UPSTREAM_FAILED
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        b"{",
+        b"{}",
+        b'{"choices": {}}',
+        b'{"choices": []}',
+        b"data: {\n\n",
+        b"data: 3\n\n",
+        sse(*STREAM) + sse(*STREAM),
+        dump(chat_answer(token_ids=[-1])),
+        dump(chat_answer(token_ids=[1 << 31])),
+        dump(chat_answer(token_ids=[1.5])),
+        dump(chat_answer(token_ids="5")),
+        dump(chat_answer(message="yo")),
+        dump(chat_answer(index="0")),
+        b'{"choices": ' + b"[" * 100_000,
+        b'{"choices": [{"text": "\xff"}]}',
+        b"\x00\x01",
+    ],
+)
+def test_malformed_answers_are_refused(response: bytes) -> None:
+    with pytest.raises((FormatError, UnavailableError)):
+        chat(response)
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"",
+        b"[]",
+        b"{",
+        b"null",
+        b'{"messages": []}',
+        b'{"messages": "hi"}',
+        b'{"messages": [{"content": "hi"}]}',
+        b'{"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}',
+        b'{"messages": [{"role": "user", "content": 5}]}',
+        b'{"messages": [{"role": "user"}], "temperature": "hot"}',
+        b'{"messages": [{"role": "user"}], "temperature": NaN}',
+        b'{"messages": [{"role": "user"}], "top_p": 0}',
+        b'{"messages":' + b"[" * 100_000,
+    ],
+)
+def test_malformed_requests_are_refused(request_: bytes) -> None:
+    with pytest.raises(FormatError):
+        from_exchange(CHAT, request_, dump(chat_answer()))
+
+
+WHOLE, STREAMED, ASKED = dump(chat_answer()), sse(*STREAM), dump(CHAT_REQUEST)
+
+
+@given(
+    st.sampled_from([WHOLE, STREAMED]),
+    st.lists(st.tuples(st.integers(0, 10_000), st.binary(max_size=4)), min_size=1, max_size=4),
+    st.booleans(),
+)
+@example(STREAMED, [(0, b"")], True)
+def test_no_mutation_ends_in_anything_but_an_exchange_or_a_reason(
+    response: bytes, edits: list[tuple[int, bytes]], of_request: bool
+) -> None:
+    target = bytearray(ASKED if of_request else response)
+    for place, piece in edits:
+        at = place % (len(target) + 1)
+        target[at : at + len(piece) + 1] = piece
+    request, answer = (bytes(target), response) if of_request else (ASKED, bytes(target))
+    try:
+        exchange = from_exchange(CHAT, request, answer)
+    except (FormatError, UnavailableError):
+        return
+    assert exchange.output_ids
+
+
+@given(st.binary(max_size=200))
+def test_noise_is_never_an_exchange(noise: bytes) -> None:
+    with pytest.raises((FormatError, UnavailableError)):
+        from_exchange(CHAT, ASKED, noise)
+
+
+@pytest.mark.parametrize("size", range(len(STREAMED)))
+def test_every_prefix_of_a_stream_is_a_prefix_of_its_tokens(size: int) -> None:
+    prefix = STREAMED[:size]
+    if prefix.find(b'"token_ids": [5]}]}\n\n') < 0:
+        with pytest.raises(UnavailableError):
+            chat(prefix)
+    else:
+        ids = chat(prefix).output_ids
+        assert ids == (5, 6)[: len(ids)]

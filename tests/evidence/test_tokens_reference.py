@@ -1,0 +1,151 @@
+import math
+
+import msgspec
+import pytest
+
+from lydite.errors import FormatError, Reason, VerificationError
+from lydite.evidence.tokens import reference as room
+from lydite.evidence.tokens.reference import Histogram, Provenance, Reference
+from lydite.messages.canonical import encode
+from lydite.messages.finding import Finding, Measure
+from lydite.messages.tier import Tier
+from lydite.statistics import betting, bins
+
+
+def histogram(name: str, rows: list[list[int]]) -> Histogram:
+    """From the tokens of each response in each bin."""
+    lengths = [sum(row) for row in rows]
+    columns = list(zip(*rows, strict=True))
+    return Histogram(
+        name=name,
+        responses=len(rows),
+        tokens=sum(lengths),
+        tokens_squared=sum(n * n for n in lengths),
+        counts=tuple(sum(column) for column in columns),
+        counts_squared=tuple(sum(k * k for k in column) for column in columns),
+        crosses=tuple(
+            sum(k * n for k, n in zip(column, lengths, strict=True)) for column in columns
+        ),
+    )
+
+
+BF16 = histogram("bf16", [[99, 1, 0, 0, 0]] * 40 + [[98, 1, 1, 0, 0]] * 20)
+FP32 = histogram("fp32", [[100, 0, 0, 0, 0]] * 50 + [[97, 0, 2, 1, 0]] * 10)
+REFERENCE = Reference(
+    name="toy",
+    weights_root="00" * 32,
+    sampler="lydite/v1",
+    auditor="fp32",
+    edges=(1, 5_000, 50_000),
+    histograms=(BF16, FP32),
+    error_ppm=1000,
+    drift_micro=700,
+    noise_micro=20_000,
+    alternatives=(),
+    provenance=Provenance(script="11" * 32, data="22" * 32, prompts="33" * 32, versions=()),
+)
+
+
+def finding(margins: list[int], surprisals: list[int], reference: Reference = REFERENCE) -> Finding:
+    rows = {"margin": margins, "surprisal": surprisals}
+    return Finding(
+        kind="tokens",
+        tier=Tier.NONE,
+        reason=Reason.RECORDED,
+        reference=room.digest(reference),
+        measures=tuple(
+            Measure(name=name, unit="micro", values=tuple(row)) for name, row in rows.items() if row
+        ),
+    )
+
+
+def test_a_reference_survives_its_own_spelling() -> None:
+    assert room.parse(encode(REFERENCE)) == REFERENCE
+    assert room.digest(room.parse(encode(REFERENCE))) == room.digest(REFERENCE)
+
+
+def test_the_null_is_the_worst_implementation_in_every_bin() -> None:
+    null = room.null(REFERENCE)
+    for one in (BF16, FP32):
+        alone = room.null(msgspec.structs.replace(REFERENCE, histograms=(one,), error_ppm=500))
+        assert all(c >= a - 1e-12 for c, a in zip(null, alone, strict=True))
+        assert all(c >= count / one.tokens for c, count in zip(null, one.counts, strict=True))
+    assert sum(null) > 1.0
+    assert min(null) > 0.0
+
+
+@pytest.mark.parametrize(
+    ("margin", "expected"),
+    [(0, 0), (1, 1), (4_999, 1), (5_000, 2), (50_000, 3), (500_000, 3), (room.OUTSIDE, 4)],
+)
+def test_every_margin_has_its_bin(margin: int, expected: int) -> None:
+    assert room.bin_of(REFERENCE, margin) == expected
+
+
+@pytest.mark.parametrize("margin", [-2, room.CAP_MICRO + 1])
+def test_a_margin_that_no_verifier_records_is_refused(margin: int) -> None:
+    with pytest.raises(FormatError):
+        room.bin_of(REFERENCE, margin)
+
+
+def test_channels_are_recomputed_from_the_recorded_integers_alone() -> None:
+    findings = [finding([0, 0, 3, 60_000], [100, -5_000]), finding([room.OUTSIDE], [900_000])]
+    nothing = Finding(kind="tokens", tier=Tier.NONE, reason=Reason.NO_TOKEN_IDS)
+    other = Finding(
+        kind="tpm", tier=Tier.NONE, reason=Reason.RECORDED, measures=findings[0].measures
+    )
+    channels = room.channel_log10_e(REFERENCE, [findings[0], nothing, other, findings[1]])
+    margin = bins.log_e([2, 1, 0, 1, 1], room.null(REFERENCE))
+    surprisal = betting.log_e([100, -5_000, 900_000], 700)
+    assert channels == (
+        ("tokens/margin", pytest.approx(margin / math.log(10))),
+        ("tokens/surprisal", pytest.approx(surprisal / math.log(10))),
+    )
+
+
+def test_no_findings_are_no_evidence() -> None:
+    channels = room.channel_log10_e(REFERENCE, [])
+    assert [name for name, _ in channels] == list(room.CHANNELS)
+    assert [value for _, value in channels] == pytest.approx([0.0, 0.0])
+
+
+def test_scores_against_another_reference_are_refused() -> None:
+    other = msgspec.structs.replace(REFERENCE, drift_micro=10)
+    with pytest.raises(VerificationError) as caught:
+        room.channel_log10_e(REFERENCE, [finding([0], [0], other)])
+    assert caught.value.reason is Reason.UNKNOWN_REFERENCE
+
+
+def test_many_honest_tokens_are_evidence_for_nobody_and_never_nan() -> None:
+    channels = dict(room.channel_log10_e(REFERENCE, [finding([0] * 50_000, [0] * 50_000)]))
+    assert all(math.isfinite(value) and value < 0.0 for value in channels.values())
+
+
+REPLACE = msgspec.structs.replace
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        REPLACE(REFERENCE, edges=(5_000, 1, 50_000)),
+        REPLACE(REFERENCE, edges=(1, 1, 50_000)),
+        REPLACE(REFERENCE, edges=(1, 5_000)),
+        REPLACE(REFERENCE, histograms=()),
+        REPLACE(REFERENCE, histograms=(BF16, REPLACE(FP32, counts=(1, 1, 1, 1, 1)))),
+        REPLACE(REFERENCE, histograms=(REPLACE(BF16, crosses=(1,)),)),
+        REPLACE(REFERENCE, histograms=(REPLACE(BF16, responses=1),)),
+        REPLACE(REFERENCE, error_ppm=0),
+        REPLACE(REFERENCE, drift_micro=-1),
+        REPLACE(REFERENCE, noise_micro=-1),
+    ],
+)
+def test_a_reference_that_is_not_whole_is_refused(broken: Reference) -> None:
+    with pytest.raises(FormatError):
+        room.parse(encode(broken))
+
+
+def test_another_spelling_of_a_reference_is_refused() -> None:
+    spaced = encode(REFERENCE).replace(b",", b", ", 1)
+    with pytest.raises(FormatError) as caught:
+        room.parse(spaced)
+    assert caught.value.reason is Reason.NOT_CANONICAL

@@ -1,0 +1,214 @@
+import math
+import time
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from lydite.errors import FormatError, Reason, VerificationError
+from lydite.evidence.tokens import attester, noise, verifier
+from lydite.evidence.tokens.claims import Claims
+from lydite.evidence.tokens.reference import (
+    CAP_MICRO,
+    MARGIN,
+    OUTSIDE,
+    SURPRISAL,
+    Histogram,
+    Provenance,
+    Reference,
+    digest,
+)
+from lydite.evidence.tokens.sampling import Sampling
+from lydite.messages.tier import Tier
+
+SEED = 987_654_321_987
+VOCABULARY = 60
+samplings = st.sampled_from(
+    [
+        Sampling(),
+        Sampling(temperature=0.7),
+        Sampling(temperature=0.0),
+        Sampling(top_p=0.9),
+        Sampling(top_p=0.3, temperature=1.3),
+        Sampling(top_k=5),
+        Sampling(top_k=1),
+    ]
+)
+
+
+def reference(*, noise_micro: int = 0, sampler: str = "lydite/v1") -> Reference:
+    return Reference(
+        name="toy",
+        weights_root="00" * 32,
+        sampler=sampler,
+        auditor="toy",
+        edges=(1, 5_000, 50_000),
+        histograms=(
+            Histogram(
+                name="toy",
+                responses=10,
+                tokens=1000,
+                tokens_squared=100_000,
+                counts=(990, 6, 3, 1, 0),
+                counts_squared=(98_010, 6, 3, 1, 0),
+                crosses=(99_000, 600, 300, 100, 0),
+            ),
+        ),
+        error_ppm=1000,
+        drift_micro=100,
+        noise_micro=noise_micro,
+        alternatives=(),
+        provenance=Provenance(script="11" * 32, data="22" * 32, prompts="33" * 32, versions=()),
+    )
+
+
+def serve(
+    logits: NDArray[np.float64], sampling: Sampling, seed: int = SEED, prompt: int = 4
+) -> Claims:
+    """What an honest provider with these logits serves."""
+    tokens = [attester.sample(row, sampling, seed, prompt - 1 + t) for t, row in enumerate(logits)]
+    return Claims(
+        prompt_ids=tuple(range(prompt)), output_ids=tuple(tokens), sampling=sampling, seed=SEED
+    )
+
+
+def some_logits(seed: int, tokens: int = 12) -> NDArray[np.float64]:
+    return np.random.default_rng(seed).normal(scale=2.5, size=(tokens, VOCABULARY))
+
+
+@given(st.integers(0, 10_000), samplings)
+def test_tokens_from_the_same_logits_and_seed_have_no_margin(seed: int, sampling: Sampling) -> None:
+    logits = some_logits(seed)
+    finding = verifier.verify(serve(logits, sampling), logits, reference())
+    assert set(finding.values(MARGIN)) == {0}
+    assert finding.tier is Tier.NONE
+    assert finding.reason is Reason.RECORDED
+    assert finding.reference == digest(reference())
+
+
+@given(st.integers(0, 10_000), samplings, st.sampled_from([0.001, 0.01, 0.05]))
+def test_logits_within_the_noise_never_leave_the_support_nor_exceed_twice_the_noise(
+    seed: int, sampling: Sampling, eps: float
+) -> None:
+    logits = some_logits(seed)
+    nudges = np.random.default_rng(seed + 1).uniform(-eps, eps, size=logits.shape)
+    served = serve(logits + nudges, sampling)
+    finding = verifier.verify(served, logits, reference(noise_micro=round(1e6 * eps)))
+    margins = finding.values(MARGIN)
+    assert OUTSIDE not in margins
+    assert max(margins) <= 2e6 * eps + 1
+
+
+@given(st.integers(0, 10_000), samplings, st.data())
+def test_scores_agree_with_the_obvious_twin(
+    seed: int, sampling: Sampling, data: st.DataObject
+) -> None:
+    logits = some_logits(seed, tokens=3)
+    tokens = data.draw(st.lists(st.integers(0, VOCABULARY - 1), min_size=3, max_size=3))
+    claims = Claims(prompt_ids=(7,), output_ids=tuple(tokens), sampling=sampling, seed=SEED)
+    finding = verifier.verify(claims, logits, reference())
+    pairs = zip(logits, tokens, strict=True)
+    twins = [twin(row, y, sampling, t) for t, (row, y) in enumerate(pairs)]
+    assert finding.values(MARGIN) == pytest.approx([m for m, _ in twins], abs=1)
+    if sampling.temperature > 0:
+        assert finding.values(SURPRISAL) == pytest.approx([x for _, x in twins], abs=1)
+    else:
+        assert finding.values(SURPRISAL) == ()
+
+
+def twin(row: NDArray[np.float64], y: int, sampling: Sampling, position: int) -> tuple[int, int]:
+    """Margin and surprisal without slack, by the definition and plain loops."""
+    size = len(row)
+    if sampling.temperature == 0.0:
+        return min(round(1e6 * float(max(row) - row[y])), CAP_MICRO), 0
+    scaled = [float(v) / sampling.temperature for v in row]
+    order = sorted(range(size), key=lambda v: -scaled[v])[: sampling.top_k or size]
+    total = sum(math.exp(scaled[v]) for v in order)
+    kept, mass = [], 0.0
+    for v in order:
+        if mass >= sampling.top_p:
+            break
+        kept.append(v)
+        mass += math.exp(scaled[v]) / total
+    norm = sum(math.exp(scaled[v]) for v in kept)
+    p = {v: math.exp(scaled[v]) / norm for v in kept}
+    f = {v: min(-math.log(p[v]), 6.0) for v in kept}
+    mean = sum(p[v] * f[v] for v in kept)
+    surprisal = round(1e6 * (f.get(y, 6.0) - mean) / 6.0)
+    g = noise.gumbel(SEED, position, size)
+    noisy = [sampling.temperature * (scaled[v] + float(g[v])) for v in range(size)]
+    if y not in kept:
+        return OUTSIDE, surprisal
+    return min(round(1e6 * (max(noisy[v] for v in kept) - noisy[y])), CAP_MICRO), surprisal
+
+
+def test_surprisal_is_centred_for_tokens_drawn_from_the_model_with_any_generator() -> None:
+    rng = np.random.default_rng(3)
+    row = rng.normal(scale=2.0, size=VOCABULARY)
+    p = np.exp(row) / np.exp(row).sum()
+    tokens = rng.choice(VOCABULARY, size=4000, p=p)
+    claims = Claims(
+        prompt_ids=(1,), output_ids=tuple(tokens.tolist()), sampling=Sampling(), seed=SEED
+    )
+    values = verifier.verify(claims, np.tile(row, (4000, 1)), reference()).values(SURPRISAL)
+    assert abs(np.mean(values)) < 4 * np.std(values) / math.sqrt(4000)
+
+
+def test_another_seed_temperature_or_filter_leaves_margins() -> None:
+    logits = some_logits(5, tokens=200)
+    honest = serve(logits, Sampling())
+    for cheat in (
+        serve(logits, Sampling(), seed=SEED + 1),
+        serve(logits, Sampling(temperature=0.8)),
+        serve(logits, Sampling(top_p=0.7)),
+        serve(logits, Sampling(temperature=0.0)),
+    ):
+        claims = msgspec.structs.replace(honest, output_ids=cheat.output_ids)
+        margins = verifier.verify(claims, logits, reference()).values(MARGIN)
+        assert sum(margin > 0 for margin in margins) >= 10
+
+
+def test_a_sampler_without_seed_leaves_surprisal_alone_except_at_temperature_zero() -> None:
+    logits = some_logits(6)
+    seedless = reference(sampler="none")
+    drawn = verifier.verify(serve(logits, Sampling()), logits, seedless)
+    greedy = verifier.verify(serve(logits, Sampling(temperature=0.0)), logits, seedless)
+    assert [m.name for m in drawn.measures] == [SURPRISAL]
+    assert [m.name for m in greedy.measures] == [MARGIN]
+
+
+@pytest.mark.parametrize(
+    "logits",
+    [
+        np.zeros((2, VOCABULARY)),
+        np.zeros((4, VOCABULARY)),
+        np.zeros(VOCABULARY),
+        np.full((3, VOCABULARY), np.nan),
+        np.full((3, VOCABULARY), np.inf),
+    ],
+)
+def test_logits_that_do_not_fit_the_tokens_are_refused(logits: NDArray[np.float64]) -> None:
+    claims = Claims(prompt_ids=(1,), output_ids=(1, 2, 3), sampling=Sampling(), seed=SEED)
+    with pytest.raises(FormatError):
+        verifier.verify(claims, logits, reference())
+
+
+def test_a_token_that_the_model_does_not_have_is_proof() -> None:
+    claims = Claims(prompt_ids=(1,), output_ids=(VOCABULARY,), sampling=Sampling(), seed=SEED)
+    with pytest.raises(VerificationError) as caught:
+        verifier.verify(claims, np.zeros((1, VOCABULARY)), reference())
+    assert caught.value.reason is Reason.UNKNOWN_TOKEN
+
+
+@pytest.mark.parametrize("sampling", [Sampling(), Sampling(top_p=0.95)])
+def test_scoring_an_answer_takes_milliseconds(sampling: Sampling) -> None:
+    rng = np.random.default_rng(1)
+    logits = rng.normal(scale=2.5, size=(128, 2048)).astype(np.float32)
+    claims = serve(logits, sampling)
+    verifier.verify(claims, logits, reference())
+    started = time.process_time()
+    verifier.verify(claims, logits, reference())
+    assert time.process_time() - started < 0.2  # 0.03 s on an idle core; others share this one
