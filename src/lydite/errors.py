@@ -80,6 +80,8 @@ class Reason(enum.StrEnum):
     """Scores were measured and recorded; judgement is left to the appraisal."""
     DISK_FULL = "disk-full"
     """The log cannot be written, so nothing is handed out."""
+    DAMAGED = "damaged"
+    """What the log has on disk is not what it wrote, so it is not opened."""
     CONFLICT = "conflict"
     """The state moved on; the answer says to where."""
     UPSTREAM_FAILED = "upstream-failed"

@@ -1,0 +1,144 @@
+"""A Merkle tree in memory (RFC 6962, 2.1), one bytearray a level: 64 bytes a leaf.
+
+Level ``k`` holds the hashes of all complete subtrees of ``2**k`` leaves, in order, so any root
+or proof at any size up to the present one is a handful of slices. One thread may extend the tree
+while others read it at sizes that they have seen. Knows nothing of disks, entries or signatures.
+"""
+
+from collections.abc import Iterable
+from hashlib import sha256
+
+from lydite.errors import FormatError
+from lydite.tlog.hashing import EMPTY_ROOT, HASH_BYTES
+
+
+class Tree:
+    """An append-only Merkle tree over leaf hashes."""
+
+    def __init__(self) -> None:
+        self._levels = [bytearray()]
+        self._size = 0
+
+    @property
+    def size(self) -> int:
+        """Return the number of leaves."""
+        return self._size
+
+    def append(self, entry: bytes) -> None:
+        """Append one entry."""
+        self.extend((entry,))
+
+    def extend(self, entries: Iterable[bytes]) -> None:
+        """Append ``entries`` in order."""
+        self.extend_hashes(b"".join([sha256(b"\0" + entry).digest() for entry in entries]))
+
+    def extend_hashes(self, leaves: bytes) -> None:
+        """Append leaf hashes, concatenated (32 bytes each).
+
+        Raises:
+            FormatError: the length is not a multiple of 32.
+        """
+        if len(leaves) % HASH_BYTES:
+            raise FormatError("merkle: leaf hashes must have 32 bytes each")
+        self._levels[0] += leaves
+        self._complete()
+        self._size = len(self._levels[0]) // HASH_BYTES  # last, for readers in other threads
+
+    def root(self, size: int | None = None) -> bytes:
+        """Return the root at ``size`` leaves (all of them if None).
+
+        Raises:
+            FormatError: the tree never had that size.
+        """
+        size = self._size if size is None else size
+        self._check(0 <= size <= self._size, f"no tree of {size} leaves")
+        return self._fold(0, size) if size else EMPTY_ROOT
+
+    def hashes(self, level: int, start: int, stop: int) -> bytes:
+        """Return the concatenated hashes ``start`` to ``stop`` of complete subtrees at ``level``.
+
+        Raises:
+            FormatError: not all of them are complete.
+        """
+        self._check(0 <= start <= stop <= self._size >> level, f"no such hashes at level {level}")
+        return bytes(self._levels[level][start * HASH_BYTES : stop * HASH_BYTES])
+
+    def inclusion_proof(self, index: int, size: int) -> list[bytes]:
+        """Return the path of leaf ``index`` in the tree of ``size`` leaves, leaf to root.
+
+        Raises:
+            FormatError: the tree never had that size, or the index is not in it.
+        """
+        self._check(0 <= index < size <= self._size, f"no leaf {index} in a tree of {size}")
+        levels = self._levels
+        # Where the leaf's path meets that of the last leaf; below, every sibling is complete.
+        meet = (index ^ (size - 1)).bit_length() - 1
+        path = []
+        for level in range(meet):
+            at = (index >> level ^ 1) << 5
+            path.append(bytes(levels[level][at : at + HASH_BYTES]))
+        if meet >= 0:
+            path.append(self._fold((index >> meet | 1) << meet, size))
+        # Above, the path runs along the right edge: only left siblings, all complete.
+        for level in range(meet + 1, size.bit_length()):
+            if index >> level & 1:
+                at = (index >> level ^ 1) << 5
+                path.append(bytes(levels[level][at : at + HASH_BYTES]))
+        return path
+
+    def consistency_proof(self, old_size: int, size: int) -> list[bytes]:
+        """Return the proof that the tree of ``size`` begins with that of ``old_size`` leaves.
+
+        It is empty from size 0 and between equal sizes.
+
+        Raises:
+            FormatError: the tree never had these sizes, or they are out of order.
+        """
+        self._check(0 <= old_size <= size <= self._size, f"no trees of {old_size} and {size}")
+        if old_size in (0, size):
+            return []
+        start, stop, whole = 0, size, True
+        path = []
+        while old_size != stop:  # RFC 6962, 2.1.2: SUBPROOF, from the top down
+            middle = start + (1 << (stop - start - 1).bit_length() - 1)
+            if old_size <= middle:
+                path.append(self._fold(middle, stop))
+                stop = middle
+            else:
+                path.append(self._fold(start, middle))
+                start, whole = middle, False
+        if not whole:
+            path.append(self._fold(start, stop))
+        return path[::-1]
+
+    def _complete(self) -> None:
+        """Hash every pair that has become complete, level by level."""
+        levels = self._levels
+        level = 0
+        while len(levels[level]) >= 2 * HASH_BYTES:
+            below = levels[level]
+            if len(levels) == level + 1:
+                levels.append(bytearray())
+            start = 2 * len(levels[level + 1])
+            stop = len(below) - len(below) % (2 * HASH_BYTES)
+            pairs = bytes(below[start:stop])
+            levels[level + 1] += b"".join(
+                [sha256(b"\1" + pairs[at : at + 64]).digest() for at in range(0, len(pairs), 64)]
+            )
+            level += 1
+
+    def _fold(self, start: int, stop: int) -> bytes:
+        """Return the root over leaves ``start`` to ``stop``, ``start`` being aligned to them."""
+        width = stop - start
+        node = b""
+        while width:
+            level = (width & -width).bit_length() - 1
+            at = ((stop >> level) - 1) << 5
+            left = bytes(self._levels[level][at : at + HASH_BYTES])
+            node = sha256(b"\1" + left + node).digest() if node else left
+            width &= width - 1
+        return node
+
+    def _check(self, holds: bool, message: str) -> None:
+        if not holds:
+            raise FormatError(f"merkle: {message}; there are {self._size}")
