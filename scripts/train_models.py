@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from torch.nn.functional import cross_entropy
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
@@ -96,6 +96,9 @@ def train_tokenizer(texts: Sequence[str]) -> Tokenizer:
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{BEGIN} $A", special_tokens=[(BEGIN, SPECIALS.index(BEGIN))]
+    )
     return tokenizer
 
 
@@ -137,7 +140,7 @@ def token_streams(
     result = []
     for documents in streams:
         dice.shuffle(documents)
-        encoded = tokenizer.encode_batch(documents)
+        encoded = tokenizer.encode_batch(documents, add_special_tokens=False)
         result.append(torch.tensor([token for one in encoded for token in one.ids]))
     return result[0], result[1]
 

@@ -1,4 +1,4 @@
-"""Which model a directory holds: a digest of every file in it, and one root over them.
+"""Which model a directory holds: a digest of every file in it, and one root.
 
 Knows nothing of tensors: to this room weights are bytes. Whether the bytes are those of a model
 that anybody declared is for a verifier to say.
@@ -25,11 +25,11 @@ class File(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Every file of a model directory, sorted by name, and the root over their digests."""
+    """Every file of a model directory, sorted by name, and one root over them."""
 
     files: tuple[File, ...]
     root: str
-    """Lowercase hex of SHA-256 over the raw digests in the order of ``files``."""
+    """Lowercase hex; see ``root_of``."""
 
 
 def measure(directory: Path) -> Manifest:
@@ -50,8 +50,12 @@ def measure(directory: Path) -> Manifest:
 
 
 def root_of(files: tuple[File, ...]) -> str:
-    """Return the root over ``files`` in the order given: what a declaration names a model by."""
-    return hashlib.sha256(b"".join(bytes.fromhex(file.sha256) for file in files)).hexdigest()
+    """Return the root over ``files`` in the order given: what a declaration names a model by.
+
+    SHA-256 over, for each file, its name in UTF-8, a zero byte and its raw digest.
+    """
+    named = [file.name.encode() + b"\0" + bytes.fromhex(file.sha256) for file in files]
+    return hashlib.sha256(b"".join(named)).hexdigest()
 
 
 def write_manifest(directory: Path) -> Manifest:

@@ -1,0 +1,94 @@
+"""What an engine is to those who serve from it, and to the auditor who recomputes with it.
+
+Knows nothing of HTTP, of torch or of any particular model.
+"""
+
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from typing import Any, Literal, Protocol
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from lydite.evidence.tokens.sampling import Sampling
+
+FinishReason = Literal["stop", "length"]
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    """One answer to make."""
+
+    request_id: str
+    prompt_ids: tuple[int, ...]
+    sampling: Sampling
+    seed: int
+    """Of the noise; whoever serves has settled it."""
+    noise_position: int
+    """The position that the first output token takes its noise from: prompt length - 1."""
+    top_logprobs: int | None = None
+    """How many alternatives to report beside each token's own log-probability; None: neither."""
+
+
+class TokenLogprobs(msgspec.Struct, frozen=True, kw_only=True):
+    """What the unfiltered model at temperature 1 thought of one token, in nats."""
+
+    token: int
+    logprob: float
+    top: tuple[tuple[int, float], ...]
+    """The most probable tokens, best first."""
+
+
+class Piece(msgspec.Struct, frozen=True, kw_only=True):
+    """A part of an answer: whole characters, and the tokens that they complete."""
+
+    text: str
+    token_ids: tuple[int, ...]
+    logprobs: tuple[TokenLogprobs, ...] = ()
+    """One for each token if the job asked for them."""
+    finish_reason: FinishReason | None = None
+    """Set on the last piece alone."""
+
+
+class Codec(Protocol):
+    """How text becomes tokens and back."""
+
+    def encode(self, text: str) -> list[int]:
+        """Return the ids of a plain prompt, with whatever the tokenizer puts before it."""
+        ...
+
+    def render_chat(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
+        """Return the ids of a conversation, up to where the assistant's answer begins."""
+        ...
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of ``ids``, special tokens left out."""
+        ...
+
+    def token_bytes(self, token: int) -> bytes:
+        """Return the bytes that one token stands for, possibly a part of a character."""
+        ...
+
+
+class Engine(Protocol):
+    """A model that answers."""
+
+    context_length: int
+    """The most tokens that prompt and answer may have together."""
+    vocabulary: int
+    """How many token ids there are."""
+
+    @property
+    def codec(self) -> Codec:
+        """The tokenizer and chat template that belong to the model."""
+        ...
+
+    def generate(self, job: Job) -> AsyncGenerator[Piece, None]:
+        """Answer ``job`` piece by piece; closing the generator cancels the work."""
+        ...
+
+    def logits(self, prompt_ids: Sequence[int], output_ids: Sequence[int]) -> NDArray[np.float32]:
+        """Return the logits that each output token was drawn from, in one teacher-forced pass.
+
+        Shape (len(output_ids), vocabulary).
+        """
+        ...
