@@ -97,7 +97,7 @@ def add_checkpoint(
     4. The clock has not gone back behind our last cosignature (else 503).
 
     Raises:
-        FormatError, VerificationError: ``stored`` is not what this witness cosigned.
+        VerificationError: ``stored`` does not bear this witness's cosignature.
 
     **Does not show** that the log's entries are good, or that other witnesses see the same tree.
     """
