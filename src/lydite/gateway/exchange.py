@@ -1,0 +1,291 @@
+"""One request to a model and its answer: forwarded, committed to, recorded, then let go.
+
+The last byte of an answer leaves only after its receipt is in the log: an answer that is not
+streamed waits as a whole, a stream waits before its ``[DONE]`` event. An answer that breaks is
+never made to look complete.
+"""
+
+from typing import NamedTuple, Protocol
+
+from lydite.errors import FormatError, LyditeError, Reason, UnavailableError
+from lydite.gateway import heads, wire
+from lydite.gateway.client import Request
+from lydite.gateway.events import EventCutter
+from lydite.gateway.heads import Field
+from lydite.gateway.pool import Call, Pool
+from lydite.gateway.recorder import Draft, Entered, Recorder
+from lydite.gateway.settings import Limits
+from lydite.messages import commitment
+from lydite.messages.commitment import ResponseCommitment, Salt
+from lydite.messages.receipt import Outcome
+
+EVENT_BYTES = 4 * 1024 * 1024
+"""Largest event of a stream that is taken from an engine."""
+CLIENT_CLOSED = 499
+"""Status in the receipt of a request whose client left before there was any answer."""
+_EVENT_STREAM = b"text/event-stream"
+_LAST_CHUNK = b"0\r\n\r\n"
+_NO_RECEIPT = "no receipt can be written at present, so no answer is given; try again later"
+
+
+class Reply(Protocol):
+    """The client, as far as an answer needs it."""
+
+    def write(self, data: bytes) -> None:
+        """Send bytes."""
+
+    def finished(self, *, keep: bool) -> None:
+        """Take note that the answer is written."""
+
+
+class Plane(NamedTuple):
+    """What every exchange of one gateway shares."""
+
+    pool: Pool
+    recorder: Recorder
+    limits: Limits
+
+
+class Identity(NamedTuple):
+    """What makes this exchange this one: drawn by the gateway, fresh for each request."""
+
+    receipt_id: str
+    salt: Salt
+
+
+class Exchange:
+    """State of one request; told of the answer by the engine's connection (a ``Sink``)."""
+
+    def __init__(
+        self, plane: Plane, request: Request, client: Reply, identity: Identity, now: float
+    ) -> None:
+        self._plane = plane
+        self._request = request
+        self._client = client
+        self._id, self._salt = identity
+        self._asked = commitment.commit_request(self._salt, request.target, request.body)
+        self._answered = commitment.response_hasher(self._salt)
+        self._received_ms = plane.recorder.clock_ms()
+        self._heard = self._now = now
+        self._parts: list[bytes] = []
+        self._held = b""
+        self._length = 0
+        self._status = 0
+        self._fields: list[Field] = []
+        self._cutter: EventCutter | None = None
+        self._call: Call | None = None
+        self._over = False
+        self._gone = False
+
+    # What the client's connection asks (a Handler).
+
+    def start(self) -> None:
+        """Send the request on, unless no receipt could be kept."""
+        if self._plane.recorder.failing:
+            self._answer_disk_full()
+            return
+        seed = commitment.sampling_seed(self._salt, self._asked)
+        own = ((b"x-request-id", self._id.encode()), (wire.SEED_HEADER, b"%d" % seed))
+        request, pool = self._request, self._plane.pool
+        head = heads.upstream_head(
+            request.method, request.target, pool.host, request.fields, len(request.body), own
+        )
+        self._call = pool.call(head + request.body, self)
+
+    def pause(self) -> None:
+        """Let the engine wait."""
+        if self._call is not None:
+            self._call.pause()
+
+    def resume(self) -> None:
+        """Let the engine go on."""
+        if self._call is not None:
+            self._call.resume()
+
+    def hang_up(self) -> None:
+        """Stop the engine and record what there was: the work was done, part of it."""
+        self._gone = True
+        if not self._over:
+            self._stop()
+            self._record("aborted", self._status or CLIENT_CLOSED)
+
+    def sweep(self, now: float) -> None:
+        """Give up on an engine that has been silent for too long."""
+        self._now = now
+        silent = now - self._heard > self._plane.limits.upstream_idle_ms / 1000
+        if silent and not self._over:
+            self._break(UnavailableError("engine: silent for too long", Reason.UPSTREAM_FAILED))
+
+    # What the engine's connection tells (a Sink).
+
+    def head(self, status: int, fields: list[Field]) -> None:
+        """Note how the answer begins; that of a stream goes out at once."""
+        self._heard = self._now
+        self._status = status
+        self._fields = heads.answer_fields(fields)
+        kinds = heads.values(fields, b"content-type")
+        if not any(kind.strip().lower().startswith(_EVENT_STREAM) for kind in kinds):
+            return
+        if heads.values(fields, b"content-encoding") not in ([], [b"identity"]):
+            self._break(FormatError("engine: an encoded stream was not asked for"))
+            return
+        self._cutter = EventCutter(EVENT_BYTES)
+        framing = None if self._request.old else heads.CHUNKED
+        own = [*self._fields, *self._identity_fields()]
+        self._client.write(heads.answer_head(status, own, framing, keep=self._request.keep))
+
+    def data(self, data: bytes) -> None:
+        """Take bytes of the answer; those of a stream go on as soon as an event is whole."""
+        if self._over:
+            return
+        self._heard = self._now
+        self._length += len(data)
+        if self._length > self._plane.limits.answer_bytes:
+            self._break(FormatError("engine: the answer is too large", Reason.TOO_LARGE))
+        elif self._cutter is None:
+            self._keep(data)
+        else:
+            self._pass_on(self._cutter, data)
+
+    def end(self) -> None:
+        """Record the whole answer, and let its last part go when that is done."""
+        if self._over:
+            return
+        if self._cutter is None:
+            self._finish_call()
+            self._record("complete", self._status)
+        elif self._cutter.done:
+            self._end_stream(self._cutter)
+        else:
+            self._break(FormatError("engine: the stream ended without [DONE]"))
+
+    def fail(self, error: LyditeError, *, fresh: bool) -> None:
+        """Try again where that is safe, else say so to the client."""
+        if self._over or (fresh and self._call is not None and self._call.retry()):
+            return
+        self._break(error)
+
+    # Steps.
+
+    def _keep(self, data: bytes) -> None:
+        self._answered.update(data)
+        self._parts.append(data)
+
+    def _pass_on(self, cutter: EventCutter, data: bytes) -> None:
+        try:
+            whole = cutter.feed(data)
+        except FormatError as error:
+            self._break(error)
+            return
+        if whole:
+            self._keep(whole)
+            self._client.write(self._framed(whole))
+
+    def _end_stream(self, cutter: EventCutter) -> None:
+        try:
+            self._held = cutter.finish()
+        except FormatError as error:
+            self._break(error)
+            return
+        self._finish_call()
+        self._keep(self._held)
+        self._record("complete", self._status)
+
+    def _break(self, error: LyditeError) -> None:
+        """End an answer that cannot be completed: an error, never ``[DONE]``, and a receipt."""
+        self._stop()
+        if self._cutter is not None:
+            self._held = heads.fault_event(str(error), Reason.UPSTREAM_FAILED)
+            self._keep(self._held)
+            self._record("aborted", self._status)
+            return
+        self._answered = commitment.response_hasher(self._salt)
+        self._parts.clear()
+        self._keep(heads.fault_body(str(error), Reason.UPSTREAM_FAILED, 502))
+        self._status, self._fields = 502, [heads.JSON]
+        self._record("refused", 502)
+
+    def _stop(self) -> None:
+        self._over = True
+        call, self._call = self._call, None
+        if call is not None:
+            call.cancel()
+
+    def _finish_call(self) -> None:
+        self._over = True
+        call, self._call = self._call, None
+        if call is not None:
+            call.finish()
+
+    def _record(self, outcome: Outcome, status: int) -> None:
+        recorder, request = self._plane.recorder, self._request
+        recorder.submit(
+            Draft(
+                receipt_id=self._id,
+                salt=self._salt,
+                path=request.target,
+                request=request.body,
+                asked=self._asked,
+                response=self._parts,
+                answered=ResponseCommitment(self._answered.digest()),
+                status=status,
+                outcome=outcome,
+                streamed=self._cutter is not None,
+                received_ms=self._received_ms,
+                completed_ms=recorder.clock_ms(),
+            ),
+            self._recorded,
+        )
+
+    def _recorded(self, result: Entered | LyditeError) -> None:
+        """Let the answer go, or, without a receipt, an error in its place."""
+        if self._gone:
+            return
+        if isinstance(result, Entered):
+            self._release(self._compact(result))
+        elif self._cutter is None:
+            self._answer_disk_full()
+        else:
+            self._finish_stream(heads.fault_event(_NO_RECEIPT, result.reason))
+
+    def _release(self, receipt: wire.Compact) -> None:
+        if self._cutter is not None:
+            self._finish_stream(wire.comment_line(receipt) + self._held)
+            return
+        length = heads.content_length(sum(map(len, self._parts)))
+        own = (*self._identity_fields(), (wire.HEADER, wire.header_value(receipt)))
+        head = heads.answer_head(
+            self._status, (*self._fields, *own), length, keep=self._request.keep
+        )
+        self._client.write(b"".join((head, *self._parts)))
+        self._client.finished(keep=self._request.keep)
+
+    def _finish_stream(self, last: bytes) -> None:
+        end = b"" if self._request.old else _LAST_CHUNK
+        self._client.write(self._framed(last) + end)
+        self._client.finished(keep=self._request.keep)
+
+    def _answer_disk_full(self) -> None:
+        self._over = True
+        keep = self._request.keep
+        self._client.write(heads.fault(_NO_RECEIPT, Reason.DISK_FULL, 503, keep=keep))
+        self._client.finished(keep=keep)
+
+    def _framed(self, data: bytes) -> bytes:
+        return data if self._request.old else b"%x\r\n%b\r\n" % (len(data), data)
+
+    def _identity_fields(self) -> tuple[Field, Field]:
+        return (
+            (wire.ID_HEADER, self._id.encode()),
+            (wire.SALT_HEADER, self._salt.hex().encode()),
+        )
+
+    def _compact(self, entered: Entered) -> wire.Compact:
+        return wire.Compact(
+            id=self._id,
+            request=self._asked.hex(),
+            response=self._answered.hexdigest(),
+            salt=self._salt.hex(),
+            envelope=entered.digest.hex(),
+            entry=entered.number,
+        )

@@ -1,0 +1,203 @@
+"""The journal: every signed envelope in the order of the log, receipts with their openings.
+
+Record number n stands behind entry n of the log, so the log can always be completed from here and
+is never ahead. Segments of length + CRC-32 records; a torn tail is cut at start. One thread writes.
+Knows nothing of HTTP or of the tree.
+"""
+
+import contextlib
+import hashlib
+import os
+import zlib
+from array import array
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+
+from lydite.errors import FormatError, Reason, StorageError
+from lydite.messages.entry import EntryKind
+
+SEGMENT_BYTES = 256 * 1024 * 1024
+_HEAD_BYTES = 8
+_MAX_RECORD_BYTES = 1 << 28
+_OFFSET_BITS = 40
+_PROBE_BYTES = 256 * 1024
+
+
+class Pair(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, array_like=True):
+    """One record: the canonical envelope, and for a receipt its id and canonical opening."""
+
+    kind: EntryKind
+    envelope: bytes
+    receipt_id: str = ""
+    opening: bytes = b""
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Pair).decode
+
+
+class Journal:
+    """Append-only store of pairs in one directory; what was appended survives a loss of power.
+
+    Raises:
+        StorageError: the directory cannot be used, or a record other than the last is damaged.
+    """
+
+    def __init__(self, directory: Path, segment_bytes: int = SEGMENT_BYTES) -> None:
+        self._directory = directory
+        self._segment_bytes = segment_bytes
+        self._places = array("Q")
+        self._by_receipt: dict[str, int] = {}
+        self._by_digest: dict[bytes, int] = {}
+        self._files: list[int] = []
+        self._end = 0
+        directory.mkdir(parents=True, exist_ok=True)
+        segments = sorted(directory.glob("*.seg"))
+        for path in segments:
+            self._open_segment(path, last=path is segments[-1])
+        if not self._files:
+            self._add_segment()
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def number_of(self, receipt_id: str) -> int | None:
+        """Return the 1-based entry number of a receipt, ``None`` when there is none."""
+        return self._by_receipt.get(receipt_id)
+
+    def number_of_envelope(self, digest: bytes) -> int | None:
+        """Return the 1-based entry number of an envelope that is not a receipt, by SHA-256."""
+        return self._by_digest.get(digest)
+
+    def read(self, number: int) -> Pair:
+        """Return the pair behind the 1-based entry ``number``.
+
+        Raises:
+            FormatError: there is no such record.
+            StorageError: the disk no longer holds what was written.
+        """
+        if not 1 <= number <= len(self._places):
+            raise FormatError(f"no entry {number} in a journal of {len(self._places)}")
+        place = self._places[number - 1]
+        record = _read_record(self._files[place >> _OFFSET_BITS], place & (1 << _OFFSET_BITS) - 1)
+        if record is None:
+            raise StorageError(f"entry {number} of the journal is damaged", Reason.DAMAGED)
+        return _decode(record)
+
+    def after(self, number: int) -> Iterator[Pair]:
+        """Yield the pairs behind the entries later than the 1-based ``number``."""
+        for later in range(number + 1, len(self._places) + 1):
+            yield self.read(later)
+
+    @contextlib.contextmanager
+    def appending(self, pairs: Sequence[Pair]) -> Iterator[int]:
+        """Write pairs, yield the 1-based number of the first, and keep them if the block succeeds.
+
+        Raises:
+            StorageError: the disk refused. Then, and when the block raises, nothing remains.
+        """
+        if self._end >= self._segment_bytes:
+            self._add_segment()
+        frames = [_frame(pair) for pair in pairs]
+        self._write(b"".join(frames))
+        try:
+            yield len(self._places) + 1
+        except BaseException:
+            self.cut_torn_tail()
+            raise
+        for pair, frame in zip(pairs, frames, strict=True):
+            self._index(pair)
+            self._end += len(frame)
+
+    def cut_torn_tail(self) -> None:
+        """Remove what a crash left behind the last whole record.
+
+        Not done on opening: whoever opens the journal first makes sure that it is not shorter than
+        the log, so that a damaged record is never mistaken for a torn one.
+        """
+        os.ftruncate(self._files[-1], self._end)
+
+    def probe(self) -> None:
+        """Try whether the disk takes bytes again, leaving nothing behind.
+
+        Raises:
+            StorageError: it does not.
+        """
+        self._write(bytes(_PROBE_BYTES))
+        self.cut_torn_tail()
+
+    def close(self) -> None:
+        """Close the segments."""
+        for file in self._files:
+            os.close(file)
+        self._files.clear()
+
+    def _write(self, data: bytes) -> None:
+        file, offset, view = self._files[-1], self._end, memoryview(data)
+        try:
+            while view:
+                written = os.pwrite(file, view, offset)
+                offset += written
+                view = view[written:]
+            os.fdatasync(file)
+        except OSError as error:
+            os.ftruncate(file, self._end)
+            raise StorageError(f"cannot write the journal: {error.strerror}") from error
+
+    def _add_segment(self) -> None:
+        path = self._directory / f"{len(self._files):08d}.seg"
+        try:
+            self._files.append(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+            _sync_directory(self._directory)
+        except OSError as error:
+            raise StorageError(f"cannot add a segment to the journal: {error.strerror}") from error
+        self._end = 0
+
+    def _open_segment(self, path: Path, *, last: bool) -> None:
+        """Index a segment's records, up to what a crash tore in the last one."""
+        file = os.open(path, os.O_RDWR)
+        self._files.append(file)
+        self._end = 0
+        while (record := _read_record(file, self._end)) is not None:
+            self._index(_decode(record))
+            self._end += _HEAD_BYTES + len(record)
+        if not last and self._end != os.fstat(file).st_size:
+            raise StorageError(
+                f"journal {path.name} is damaged after byte {self._end}", Reason.DAMAGED
+            )
+
+    def _index(self, pair: Pair) -> None:
+        self._places.append(len(self._files) - 1 << _OFFSET_BITS | self._end)
+        if pair.receipt_id:
+            self._by_receipt[pair.receipt_id] = len(self._places)
+        else:
+            self._by_digest[hashlib.sha256(pair.envelope).digest()] = len(self._places)
+
+
+def _frame(pair: Pair) -> bytes:
+    record = _encode(pair)
+    return len(record).to_bytes(4, "big") + zlib.crc32(record).to_bytes(4, "big") + record
+
+
+def _read_record(file: int, offset: int) -> bytes | None:
+    """Return the record at ``offset``, ``None`` where none is whole."""
+    head = os.pread(file, _HEAD_BYTES, offset)
+    if len(head) < _HEAD_BYTES:
+        return None
+    length = int.from_bytes(head[:4], "big")
+    if not 0 < length <= _MAX_RECORD_BYTES:
+        return None
+    record = os.pread(file, length, offset + _HEAD_BYTES)
+    if len(record) < length or zlib.crc32(record) != int.from_bytes(head[4:], "big"):
+        return None
+    return record
+
+
+def _sync_directory(directory: Path) -> None:
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

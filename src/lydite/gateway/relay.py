@@ -1,0 +1,85 @@
+"""A request that leaves no receipt, such as the list of models: forwarded, and its answer too."""
+
+from lydite.errors import LyditeError, Reason
+from lydite.gateway import heads
+from lydite.gateway.client import Request
+from lydite.gateway.exchange import Reply
+from lydite.gateway.heads import Field
+from lydite.gateway.pool import Call, Pool
+
+_ANSWER_BYTES = 1024 * 1024
+_TIMEOUT_S = 30.0
+
+
+class Relay:
+    """State of one such request: a Handler for the client, a Sink for the engine."""
+
+    def __init__(self, pool: Pool, request: Request, client: Reply, now: float) -> None:
+        self._pool = pool
+        self._request = request
+        self._client = client
+        self._deadline = now + _TIMEOUT_S
+        self._call: Call | None = None
+        self._status = 0
+        self._fields: list[Field] = []
+        self._body = b""
+
+    def start(self) -> None:
+        """Send the request on."""
+        request, host = self._request, self._pool.host
+        head = heads.upstream_head(
+            request.method, request.target, host, request.fields, len(request.body), ()
+        )
+        self._call = self._pool.call(head + request.body, self)
+
+    def pause(self) -> None:
+        """Do nothing: the answer is small and held as a whole."""
+
+    def resume(self) -> None:
+        """Do nothing, as ``pause``."""
+
+    def hang_up(self) -> None:
+        """Stop the engine."""
+        if self._call is not None:
+            self._call.cancel()
+            self._call = None
+
+    def sweep(self, now: float) -> None:
+        """Give up on an engine that takes too long."""
+        if now > self._deadline:
+            self._refuse("engine: silent for too long")
+
+    def head(self, status: int, fields: list[Field]) -> None:
+        """Note how the answer begins."""
+        self._status, self._fields = status, heads.answer_fields(fields)
+
+    def data(self, data: bytes) -> None:
+        """Collect the answer."""
+        self._body += data
+        if len(self._body) > _ANSWER_BYTES:
+            self._refuse("engine: the answer is too large")
+
+    def end(self) -> None:
+        """Answer the client."""
+        call, self._call = self._call, None
+        if call is None:
+            return
+        call.finish()
+        keep = self._request.keep
+        self._client.write(heads.answer(self._status, self._fields, self._body, keep=keep))
+        self._client.finished(keep=keep)
+
+    def fail(self, error: LyditeError, *, fresh: bool) -> None:
+        """Try again where that is safe, else say so to the client."""
+        if self._call is None or (fresh and self._call.retry()):
+            return
+        self._refuse(str(error))
+
+    def _refuse(self, message: str) -> None:
+        call, self._call = self._call, None
+        if call is None:
+            return
+        call.cancel()
+        keep = self._request.keep
+        self._client.write(heads.fault(message, Reason.UPSTREAM_FAILED, 502, keep=keep))
+        self._client.finished(keep=keep)
