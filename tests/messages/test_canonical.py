@@ -1,5 +1,6 @@
 """One spelling: what we write is RFC 8785, and nothing else is read."""
 
+import contextlib
 import json
 
 import msgspec
@@ -111,10 +112,8 @@ def test_no_flipped_byte_of_a_receipt_is_read_as_the_same_receipt(data: st.DataO
     written = bytearray(encode(honest_receipt()))
     place = data.draw(st.integers(0, len(written) - 1))
     written[place] ^= data.draw(st.integers(1, 255))
-    try:
+    with contextlib.suppress(FormatError):
         assert receipt.parse(bytes(written)) != honest_receipt()
-    except FormatError:
-        pass
 
 
 def test_integers_beyond_two_to_the_53_are_refused() -> None:
