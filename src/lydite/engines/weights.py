@@ -83,7 +83,7 @@ def check_manifest(directory: Path) -> Manifest:
         raise FormatError(f"model manifest: {error}") from error
     measured = measure(directory)
     if stated != measured:
-        differing = sorted({f.name for f in set(stated.files) ^ set(measured.files)})
+        differing = sorted({f.name for f in {*stated.files} ^ {*measured.files}}) or ["root"]
         raise VerificationError(
             Reason.WRONG_PROVIDER, f"model files differ from their manifest: {differing}"
         )
