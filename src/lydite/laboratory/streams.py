@@ -1,0 +1,110 @@
+"""Streams of answers from an engine, scored as an auditor would: for calibration and benchmarks.
+
+Asks an engine directly, without gateway, receipts or draws, so that many tokens cost little.
+Judges nothing: callers read the running e-values against a level of their own.
+"""
+
+import asyncio
+import hashlib
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from lydite.engines.protocol import Codec, Engine, Job
+from lydite.evidence.tokens import verifier
+from lydite.evidence.tokens.claims import Claims
+from lydite.evidence.tokens.reference import MARGIN, SURPRISAL, Reference, bin_of, null
+from lydite.evidence.tokens.sampling import Sampling
+from lydite.messages.finding import Finding
+from lydite.statistics import betting, bins
+from lydite.statistics.merging import log_average
+
+EQUAL = (0.5, 0.5)
+"""Weights of the margin and the surprisal channel, as in the default policy."""
+
+
+class Question(NamedTuple):
+    """One request to an engine, all but its name."""
+
+    prompt_ids: tuple[int, ...]
+    sampling: Sampling
+    seed: int
+
+
+def render(codec: Codec, prompt: Mapping[str, Any]) -> tuple[int, ...]:
+    """Return the ids of a stored prompt: ``{"messages": [...]}`` or ``{"prompt": "..."}``."""
+    if "messages" in prompt:
+        return tuple(codec.render_chat(prompt["messages"]))
+    return tuple(codec.encode(prompt["prompt"]))
+
+
+def seed_of(*names: object) -> int:
+    """Return a seed in [0, 2^63) that follows from ``names``, equal on any machine."""
+    digest = hashlib.sha256("/".join(map(str, names)).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def ask(
+    engine: Engine, questions: Sequence[Question], *, at_once: int | None = None
+) -> list[Claims]:
+    """Let ``engine`` answer all questions, in groups of ``at_once`` (None: all together)."""
+    size = at_once or max(len(questions), 1)
+    groups = [questions[i : i + size] for i in range(0, len(questions), size)]
+
+    async def all_of_them() -> list[Claims]:
+        answers: list[Claims] = []
+        for group in groups:
+            answers += await asyncio.gather(*(_answer(engine, question) for question in group))
+        return answers
+
+    return asyncio.run(all_of_them())
+
+
+def score(auditor: Engine, answers: Sequence[Claims], reference: Reference) -> list[Finding]:
+    """Recompute every answer with the auditor's engine, and return its scores."""
+    return [
+        verifier.verify(one, auditor.logits(one.prompt_ids, one.output_ids), reference)
+        for one in answers
+    ]
+
+
+def log_path(
+    reference: Reference, findings: Sequence[Finding], weights: tuple[float, float] = EQUAL
+) -> Iterator[float]:
+    """Yield the merged log e-value, in nats, after each token of a provider's findings.
+
+    Margin and surprisal channels, averaged with fixed ``weights``. An answer at temperature 0 has
+    no surprisal, and leaves that channel where it was.
+    """
+    margins = [value for finding in findings for value in finding.values(MARGIN)]
+    surprisals = [value for finding in findings for value in finding.values(SURPRISAL)]
+    margin_path = bins.running((bin_of(reference, value) for value in margins), null(reference))
+    surprisal_path = betting.running(surprisals, reference.drift_micro)
+    surprisal = 0.0
+    for finding in findings:
+        drawn = bool(finding.values(SURPRISAL))
+        for _ in finding.values(MARGIN):
+            surprisal = next(surprisal_path) if drawn else surprisal
+            yield log_average((next(margin_path), surprisal), weights)
+
+
+def log10(nats: float) -> float:
+    """Return a natural logarithm as one to base ten."""
+    return nats / math.log(10)
+
+
+async def _answer(engine: Engine, question: Question) -> Claims:
+    job = Job(
+        request_id=str(question.seed),
+        prompt_ids=question.prompt_ids,
+        sampling=question.sampling,
+        seed=question.seed,
+        noise_position=len(question.prompt_ids) - 1,
+    )
+    output = [token async for piece in engine.generate(job) for token in piece.token_ids]
+    return Claims(
+        prompt_ids=question.prompt_ids,
+        output_ids=tuple(output),
+        sampling=question.sampling,
+        seed=question.seed,
+    )
