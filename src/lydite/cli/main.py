@@ -14,6 +14,7 @@ COMMANDS = {
     "gateway": "sit in front of a model server and give a receipt for every answer",
     "auditor": "recompute drawn requests and write what was found into the log",
     "engine": "serve a local model over the OpenAI API with a reproducible sampler",
+    "receipt": "check the receipt of your own request",
     "log": "read a transparency log, prove and check inclusion, run a witness",
     "trust": "write the trust file by which a relying party checks bundles",
 }

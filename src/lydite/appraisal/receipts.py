@@ -1,0 +1,112 @@
+"""One receipt, checked by the client it was given to. Bytes and trust anchors in, a report out."""
+
+import hmac
+
+import msgspec
+
+from lydite.appraisal.report import Fact, Report
+from lydite.appraisal.trust import Anchor, Trust
+from lydite.errors import FormatError, Reason, VerificationError
+from lydite.messages import entry, receipt
+from lydite.messages.canonical import Count, Message, decode, encode
+from lydite.messages.commitment import Salt, commit_request, commit_response
+from lydite.messages.receipt import Receipt
+from lydite.messages.tier import Tier
+from lydite.signing.dsse import Envelope, key_id, open_envelope
+from lydite.tlog import proof as proofs
+from lydite.tlog.hashing import leaf_hash
+
+CAVEATS = (
+    "that the declared model made the answer: only an audit of drawn receipts speaks to that",
+    "which machine answered",
+)
+
+
+class Served(Message, frozen=True, kw_only=True):
+    """What a gateway answers at ``/v1/receipts/ID``; no proof until a checkpoint covers it."""
+
+    envelope: Envelope
+    index: Count | None
+    proof: str | None
+
+
+class Exchange(msgspec.Struct, frozen=True, kw_only=True):
+    """A client's own copy of what was sent and received, with the salt that came along."""
+
+    salt: Salt
+    path: bytes
+    request: bytes
+    response: bytes
+
+
+def check(payload: bytes, trust: Trust, own: Exchange | None = None) -> Report:
+    """Check one receipt as its gateway serves it.
+
+    1. It is in its one spelling and about a provider that the relying party knows.
+    2. Provider and gateway signed it.
+    3. It is in the witnessed log.
+    4. It commits to the client's own copy of the exchange, if there is one.
+
+    Raises:
+        FormatError, VerificationError: a step fails; the reason says which.
+
+    **Does not show**: see ``CAVEATS``, which every report repeats.
+    """
+    # 1.
+    served = decode(payload, Served, limit=1 << 20)
+    envelope = encode(served.envelope)
+    anchor = _anchor(served.envelope, trust)
+    # 2.
+    keys = {key_id(key): key for key in (anchor.provider_public, anchor.gateway_public)}
+    statement = receipt.parse(open_envelope(envelope, keys, list(keys)))
+    # 3.
+    logged = _logged(served, entry.of_envelope(envelope, "receipt", anchor.provider), trust, anchor)
+    # 4.
+    if own is not None:
+        _same(statement, own)
+    said = statement.predicate
+    facts = (
+        Fact(name="provider", value=f"{anchor.name} ({anchor.provider})"),
+        Fact(name="receipt", value=said.receipt_id),
+        Fact(name="answer", value=f"HTTP {said.response.status}, {said.response.outcome}"),
+        Fact(name="received", value=said.timing.received),
+        Fact(name="log", value=logged),
+        Fact(name="your bytes", value="match" if own is not None else "not compared"),
+    )
+    waiting = served.proof is None
+    return Report(
+        tier=Tier.NONE if waiting else Tier.AFFIRMING,
+        reason=Reason.NOT_IN_LOG if waiting else Reason.CONSISTENT,
+        detail="no checkpoint covers it yet; ask again in a second" if waiting else "",
+        provider=anchor.name,
+        facts=facts,
+        caveats=CAVEATS,
+    )
+
+
+def _anchor(envelope: Envelope, trust: Trust) -> Anchor:
+    signers = {signature.keyid for signature in envelope.signatures}
+    for anchor in trust.providers:
+        if anchor.provider in signers:
+            return anchor
+    raise VerificationError(Reason.UNKNOWN_KEY, "no provider that you trust signed this receipt")
+
+
+def _logged(served: Served, leaf: bytes, trust: Trust, anchor: Anchor) -> str:
+    if served.proof is None:
+        return "waiting for a checkpoint"
+    proof = proofs.parse(served.proof.encode())
+    if served.index is None or proof.index != served.index - 1:
+        raise FormatError(f"receipt at entry {served.index}, its proof at {proof.index + 1}")
+    accepted = proofs.verify(proof, leaf_hash(leaf), trust.log_policy(anchor))
+    witnesses = ", ".join(accepted.witnesses) or "nobody"
+    return f"entry {served.index} of {accepted.checkpoint.origin}, witnessed by {witnesses}"
+
+
+def _same(statement: Receipt, own: Exchange) -> None:
+    asked = commit_request(own.salt, own.path, own.request).hex()
+    if not hmac.compare_digest(asked, statement.predicate.request.commitment):
+        raise VerificationError(Reason.BAD_COMMITMENT, "the receipt is about another request")
+    answered = commit_response(own.salt, own.response).hex()
+    if not hmac.compare_digest(answered, statement.subject[0].digest.sha256):
+        raise VerificationError(Reason.BAD_COMMITMENT, "the receipt is about another answer")

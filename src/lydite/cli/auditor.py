@@ -1,0 +1,101 @@
+"""``lydite auditor``: draws, recomputes, publishes, and writes a bundle for each provider."""
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+
+from lydite import config
+from lydite.appraisal import policy, trust
+from lydite.appraisal.trust import Trust
+from lydite.auditor.bench import Bench
+from lydite.auditor.gateway_client import GatewayClient
+from lydite.auditor.service import Auditor
+from lydite.auditor.settings import Gateway, Settings
+from lydite.cli.files import read_message
+from lydite.engines.transformers_engine import TransformersEngine
+from lydite.errors import ConfigurationError, LyditeError
+from lydite.evidence.tokens import reference as references
+from lydite.messages.audit import Verdict
+from lydite.messages.canonical import encode
+from lydite.signing import keys
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``lydite auditor``."""
+    parser.add_argument("config", type=Path, metavar="FILE", help="settings, TOML or JSON")
+    parser.add_argument("--once", action="store_true", help="one epoch for each gateway, then end")
+    parser.add_argument("--json", action="store_true", help="print one JSON object a verdict")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Audit until told to stop; with ``--once`` the exit code is that of the worst verdict."""
+    settings = config.load(arguments.config, Settings)
+    auditors = _auditors(settings)
+    while True:
+        started = time.monotonic()
+        codes = [_round(a, g, settings, as_json=arguments.json) for g, a in auditors]
+        if arguments.once:
+            return max(codes, key=(0, 4, 3, 2, 1).index)
+        time.sleep(max(0.0, settings.period_s - (time.monotonic() - started)))
+
+
+def _auditors(settings: Settings) -> list[tuple[Gateway, Auditor]]:
+    anchors = trust.parse(read_message(Path(settings.trust)))
+    rules = policy.DEFAULT
+    if settings.policy is not None:
+        rules = policy.parse(read_message(Path(settings.policy)))
+    reference = references.parse(read_message(Path(settings.reference)))
+    signer = keys.load(Path(settings.key))
+    bench = Bench(TransformersEngine.load(Path(settings.model), "fp32"), reference)
+    auditors = []
+    for gateway in settings.gateways:
+        anchor = _anchor(anchors, gateway.provider)
+        client = GatewayClient(gateway.url, gateway.token)
+        auditor = Auditor(client, anchors, anchor, rules, reference, bench, signer)
+        auditors.append((gateway, auditor))
+    if not auditors:
+        raise ConfigurationError("the settings name no gateway")
+    return auditors
+
+
+def _anchor(anchors: Trust, name: str) -> trust.Anchor:
+    for anchor in anchors.providers:
+        if anchor.name == name:
+            return anchor
+    raise ConfigurationError(f"the trust file has no provider called {name!r}")
+
+
+def _round(auditor: Auditor, gateway: Gateway, settings: Settings, *, as_json: bool) -> int:
+    """Run one epoch on one gateway; a gateway that fails does not stop the others."""
+    try:
+        auditor.open_epoch(settings.rate_ppm)
+        auditor.audit_pending(_progress)
+        verdict = auditor.judge()
+        path = Path(settings.bundles) / f"{gateway.provider}.bundle.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(encode(auditor.bundle()))
+    except LyditeError as error:
+        print(f"lydite: error: {gateway.provider}: {error} ({error.reason})", file=sys.stderr)
+        return 4
+    _say(gateway.provider, verdict, path, as_json=as_json)
+    return verdict.tier.exit_code
+
+
+def _progress(done: int, total: int) -> None:
+    end = "\n" if done == total else ""
+    print(f"\rrecomputed {done} of {total} drawn receipts", end=end, file=sys.stderr, flush=True)
+
+
+def _say(name: str, verdict: Verdict, path: Path, *, as_json: bool) -> None:
+    if as_json:
+        fields = {"provider": name, "bundle": str(path), "verdict": json.loads(encode(verdict))}
+        print(json.dumps(fields), flush=True)
+        return
+    print(
+        f"{name}: {verdict.tier.words} ({verdict.reason}), log10 E "
+        f"{verdict.log10_e_milli / 1000:.3f}, {verdict.audited} receipts, {verdict.tokens} of "
+        f"{verdict.tokens_needed} tokens; {path}",
+        flush=True,
+    )

@@ -1,0 +1,39 @@
+"""Files that a person names: read whole, or an error that says which and why."""
+
+from pathlib import Path
+
+from lydite.errors import ConfigurationError
+
+
+def read(path: Path) -> bytes:
+    """Return a file's bytes.
+
+    Raises:
+        ConfigurationError: it cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigurationError(f"cannot read {path}: {error.strerror}") from error
+
+
+def read_message(path: Path) -> bytes:
+    """Return a message's bytes, without the newline that an editor leaves at the end."""
+    return read(path).removesuffix(b"\n")
+
+
+def write(path: Path, content: bytes, *, secret: bool = False) -> Path:
+    """Write a new file, with mode 0600 if ``secret``, and return its path.
+
+    Raises:
+        ConfigurationError: it exists, or cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("xb") as file:
+            if secret:
+                path.chmod(0o600)
+            file.write(content)
+    except OSError as error:
+        raise ConfigurationError(f"cannot write {path}: {error.strerror}") from error
+    return path

@@ -1,0 +1,128 @@
+"""``lydite gateway``: makes the keys and settings of a gateway, and runs it."""
+
+import argparse
+import secrets
+from pathlib import Path
+
+import msgspec
+
+from lydite import config
+from lydite.appraisal.trust import Anchor
+from lydite.cli.files import read, read_message, write
+from lydite.engines.weights import measure
+from lydite.errors import ConfigurationError, FormatError
+from lydite.gateway import service, settings
+from lydite.messages.canonical import decode, encode
+from lydite.messages.declaration import Declaration, Predicate
+from lydite.messages.statement import Sha256, Subject
+from lydite.sampling import vrf
+from lydite.sampling.beacon import Chain
+from lydite.signing import keys, notes
+from lydite.signing.keys import Signer, sign_envelope
+
+_ROLES = ("provider", "gateway", "log", "vrf")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``lydite gateway``."""
+    commands = parser.add_subparsers(dest="step", metavar="STEP", required=True)
+    init = commands.add_parser("init", help="make keys, declaration, settings and anchor")
+    init.add_argument("directory", type=Path, metavar="DIR", help="a new directory")
+    init.add_argument("--upstream", required=True, help="the model server, http://HOST:PORT")
+    init.add_argument("--model", type=Path, required=True, help="directory of the declared model")
+    init.add_argument("--name", required=True, help="the provider's name, also its log's origin")
+    init.add_argument("--dtype", default="bfloat16", help="declared data type")
+    init.add_argument("--engine", default="lydite transformers", help="declared engine")
+    init.add_argument(
+        "--sampler", default="lydite/v1", choices=("lydite/v1", "none"), help="declared sampler"
+    )
+    init.add_argument("--witnesses", type=Path, help="tlog-policy without log line, with URLs")
+    init.add_argument("--beacon", type=Path, help="file with the beacon chain")
+    init.add_argument("--beacon-url", help="where the beacon's rounds are had")
+    init.add_argument("--auditor", action="append", default=[], help="an auditor's key in hex")
+    init.add_argument("--port", type=int, default=8088, help="where to listen")
+    start = commands.add_parser("run", help="run the gateway")
+    start.add_argument("config", type=Path, metavar="FILE", help="settings, TOML or JSON")
+    for each in (init, start):
+        each.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Make a gateway's files, or serve until told to stop."""
+    if arguments.step == "init":
+        return _init(arguments)
+    return service.serve(config.load(arguments.config, settings.Settings))
+
+
+def _init(arguments: argparse.Namespace) -> int:
+    directory: Path = arguments.directory
+    if directory.exists():
+        raise ConfigurationError(f"{directory} exists; name a new directory")
+    made = _settings(arguments)
+    directory.mkdir(parents=True)
+    signers = {role: keys.create(directory / f"{role}.key") for role in _ROLES}
+    declaration = _declaration(arguments, signers["provider"])
+    write(directory / "declaration.json", declaration)
+    text = msgspec.json.format(msgspec.json.encode(made))
+    write(directory / "gateway.json", text + b"\n", secret=True)
+    anchor = Anchor(
+        name=arguments.name,
+        provider_key=signers["provider"].public.hex(),
+        gateway_key=signers["gateway"].public.hex(),
+        vrf_key=vrf.public_key(signers["vrf"].seed()).hex(),
+        log_vkey=str(notes.verifier_key(arguments.name, signers["log"])),
+    )
+    write(directory / "anchor.json", encode(anchor) + b"\n")
+    if arguments.json:
+        print(encode(anchor).decode())
+    else:
+        print(f"made {directory}/; give anchor.json to those who are to rely on your receipts, and")
+        print("audit_token in gateway.json to your auditor; start it with")
+        print(f"  lydite gateway run {directory}/gateway.json")
+    return 0
+
+
+def _settings(arguments: argparse.Namespace) -> settings.Settings:
+    directory: Path = arguments.directory
+    beacon = None
+    if (arguments.beacon is None) != (arguments.beacon_url is None):
+        raise ConfigurationError("--beacon and --beacon-url go together")
+    if arguments.beacon is not None:
+        try:
+            chain = decode(read_message(arguments.beacon), Chain)
+        except FormatError as error:
+            raise ConfigurationError(f"beacon chain {arguments.beacon}: {error}") from error
+        beacon = settings.Beacon(chain=chain, url=arguments.beacon_url)
+    witnesses = "quorum none\n"
+    if arguments.witnesses is not None:
+        witnesses = read(arguments.witnesses).decode("utf-8", "replace")
+    return settings.Settings(
+        upstream=arguments.upstream,
+        state=str(directory / "state"),
+        keys=settings.Keys(**{role: str(directory / f"{role}.key") for role in _ROLES}),
+        declaration=str(directory / "declaration.json"),
+        origin=arguments.name,
+        port=arguments.port,
+        policy=witnesses,
+        auditors=tuple(arguments.auditor),
+        audit_token=secrets.token_urlsafe(24),
+        beacon=beacon,
+    )
+
+
+def _declaration(arguments: argparse.Namespace, provider: Signer) -> bytes:
+    root = measure(arguments.model).root
+    name = arguments.model.resolve().name
+    statement = Declaration(
+        subject=(Subject(name=name, digest=Sha256(sha256=root)),),
+        predicate=Predicate(
+            model=name,
+            weights_root=root,
+            dtype=arguments.dtype,
+            engine=arguments.engine,
+            sampler=arguments.sampler,
+            token_ids=True,
+            provider=provider.keyid,
+        ),
+    )
+    return sign_envelope(encode(statement), provider)

@@ -1,0 +1,153 @@
+"""``lydite log``: read a gateway's transparency log, check proofs, run a witness or a beacon."""
+
+import argparse
+import collections
+import json
+from pathlib import Path
+
+from lydite.appraisal.trust import Anchor, Trust
+from lydite.appraisal.trust import parse as parse_trust
+from lydite.auditor.gateway_client import GatewayClient
+from lydite.auditor.mirror import Mirror
+from lydite.cli.files import read, read_message
+from lydite.errors import ConfigurationError, FormatError
+from lydite.messages import entry
+from lydite.signing import keys, notes
+from lydite.tlog import checkpoint, witness_server
+from lydite.tlog import proof as proofs
+from lydite.tlog.hashing import leaf_hash
+from lydite.tlog.proof import Proof
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``lydite log``."""
+    steps = parser.add_subparsers(dest="step", metavar="STEP", required=True)
+    status = steps.add_parser("status", help="what a log's newest checkpoint says")
+    mirror = steps.add_parser("mirror", help="fetch every entry and recompute the root")
+    prove = steps.add_parser("prove", help="write the .tlog-proof file of one entry")
+    check = steps.add_parser("check", help="check a .tlog-proof file")
+    for each in (status, mirror, prove):
+        each.add_argument("url", metavar="URL", help="the gateway")
+    for each in (mirror, prove, check):
+        each.add_argument("--trust", type=Path, required=True, help="whom you trust")
+        each.add_argument("--provider", help="its name in the trust file (default: the only one)")
+    prove.add_argument("entry", type=int, metavar="N", help="1-based number of the entry")
+    check.add_argument("proof", type=Path, metavar="PROOF", help="the .tlog-proof file")
+    check.add_argument("leaf", type=Path, metavar="LEAF", help="file with the entry's bytes")
+    witness = steps.add_parser("witness", help="run a witness; a new key is made if there is none")
+    witness.add_argument("directory", type=Path, metavar="DIR", help="its key and its memory")
+    witness.add_argument("--name", required=True, help="name of the witness's key")
+    witness.add_argument("--host", default="127.0.0.1", help="address to bind to")
+    witness.add_argument("--port", type=int, default=0, help="port to bind to; 0 takes a free one")
+    witness.add_argument("--log", action="append", required=True, help="vkey of a log; may repeat")
+    for each in (status, mirror, prove, check, witness):
+        each.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run one step."""
+    steps = {
+        "status": _status,
+        "mirror": _mirror,
+        "prove": _prove,
+        "check": _check,
+        "witness": _witness,
+    }
+    return steps[arguments.step](arguments)
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    note = notes.parse(GatewayClient(arguments.url, "").checkpoint())
+    said = checkpoint.parse(note.text)
+    fields = {
+        "origin": said.origin,
+        "size": said.size,
+        "root": said.root.hex(),
+        "signatures": [signature.name for signature in note.signatures],
+        "checked": False,
+    }
+    _say(fields, arguments, "nothing here is checked; `lydite log mirror` does")
+    return 0
+
+
+def _mirror(arguments: argparse.Namespace) -> int:
+    mirror = _synced(arguments)
+    kinds = collections.Counter(entry.parse(leaf).kind for leaf in mirror.leaves)
+    head = mirror.checkpoint
+    assert head is not None
+    fields: dict[str, object] = {"origin": head.origin, "size": head.size, "root": head.root.hex()}
+    fields.update(kinds)
+    _say(fields, arguments, "every entry fetched, and they give the witnessed root")
+    return 0
+
+
+def _prove(arguments: argparse.Namespace) -> int:
+    mirror = _synced(arguments)
+    if not 1 <= arguments.entry <= mirror.size:
+        raise ConfigurationError(f"entry {arguments.entry} is not in the log at {mirror.size}")
+    index = arguments.entry - 1
+    path = tuple(mirror.tree.inclusion_proof(index, mirror.size))
+    text = Proof(index=index, path=path, note=notes.parse(mirror.note)).encode().decode()
+    leaf = mirror.leaves[index].decode()
+    if arguments.json:
+        print(json.dumps({"entry": arguments.entry, "leaf": leaf, "proof": text}))
+    else:
+        print(text, end="")
+    return 0
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    trust = _trust(arguments)
+    proof = proofs.parse(read(arguments.proof))
+    policy = trust.log_policy(_anchor(trust, arguments.provider))
+    accepted = proofs.verify(proof, leaf_hash(read_message(arguments.leaf)), policy)
+    fields = {
+        "entry": proof.index + 1,
+        "size": accepted.checkpoint.size,
+        "witnesses": list(accepted.witnesses),
+    }
+    _say(fields, arguments, "the entry is in the witnessed log")
+    return 0
+
+
+def _witness(arguments: argparse.Namespace) -> int:
+    key = arguments.directory / "witness.key"
+    if not key.exists():
+        arguments.directory.mkdir(parents=True, exist_ok=True)
+        keys.create(key)
+    words = ["--name", arguments.name, "--key", str(key), "--host", arguments.host]
+    words += ["--port", str(arguments.port), "--state", str(arguments.directory / "state")]
+    for log in arguments.log:
+        words += ["--log", log]
+    return witness_server.main(words)
+
+
+def _synced(arguments: argparse.Namespace) -> Mirror:
+    trust = _trust(arguments)
+    anchor = _anchor(trust, arguments.provider)
+    mirror = Mirror(GatewayClient(arguments.url, ""), trust.log_policy(anchor))
+    mirror.sync()
+    return mirror
+
+
+def _trust(arguments: argparse.Namespace) -> Trust:
+    try:
+        return parse_trust(read_message(arguments.trust))
+    except FormatError as error:
+        raise ConfigurationError(f"trust file {arguments.trust}: {error}") from error
+
+
+def _anchor(trust: Trust, name: str | None) -> Anchor:
+    found = [anchor for anchor in trust.providers if name in {None, anchor.name}]
+    if len(found) != 1:
+        known = ", ".join(anchor.name for anchor in trust.providers)
+        raise ConfigurationError(f"name one provider with --provider: {known}")
+    return found[0]
+
+
+def _say(fields: dict[str, object], arguments: argparse.Namespace, summary: str) -> None:
+    if arguments.json:
+        print(json.dumps(fields))
+        return
+    print("\n".join(f"{name}: {value}" for name, value in fields.items()))
+    print(summary)
