@@ -61,7 +61,7 @@ def parse_path(path: str) -> Tile:
         index=int(index.replace("x", "").replace("/", "")),
         width=WIDTH if width is None else int(width),
     )
-    if tile.path != path or (tile.level or 0) > _MAX_LEVEL:
+    if tile.path != path or tile.width > WIDTH or (tile.level or 0) > _MAX_LEVEL:
         raise FormatError("tile path: not in canonical form", Reason.NOT_CANONICAL)
     return tile
 
