@@ -47,7 +47,7 @@ def test_python_on_a_page_runs_from_top_to_bottom(
         exec(compile(code, short(path), "exec"), names)
 
 
-@pytest.mark.parametrize(("path", "line"), COMMAND_LINES, ids=str)
+@pytest.mark.parametrize(("path", "line"), COMMAND_LINES, ids=lambda value: Path(value).name)
 def test_commands_on_a_page_exist(path: Path, line: str) -> None:
     words = shlex.split(line.removeprefix("$ "), comments=True)
     if words[0] == "make":
