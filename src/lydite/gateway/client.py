@@ -136,6 +136,11 @@ class ClientConnection(asyncio.Protocol):
         if self._handler is None:
             self._close()
 
+    def abort(self) -> None:
+        """Hang up at once."""
+        if self._transport is not None:
+            self._transport.abort()
+
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

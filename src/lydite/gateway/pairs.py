@@ -51,6 +51,7 @@ class Journal:
         self._places = array("Q")
         self._by_receipt: dict[str, int] = {}
         self._by_digest: dict[bytes, int] = {}
+        self._epochs: list[int] = []
         self._files: list[int] = []
         self._end = 0
         directory.mkdir(parents=True, exist_ok=True)
@@ -68,8 +69,12 @@ class Journal:
         return self._by_receipt.get(receipt_id)
 
     def number_of_envelope(self, digest: bytes) -> int | None:
-        """Return the 1-based entry number of an envelope that is not a receipt, by SHA-256."""
+        """Return the 1-based entry number of the envelope with this SHA-256."""
         return self._by_digest.get(digest)
+
+    def epochs(self) -> tuple[int, ...]:
+        """Return the 1-based entry numbers of all epochs, in order."""
+        return tuple(self._epochs)
 
     def read(self, number: int) -> Pair:
         """Return the pair behind the 1-based entry ``number``.
@@ -170,10 +175,12 @@ class Journal:
 
     def _index(self, pair: Pair) -> None:
         self._places.append(len(self._files) - 1 << _OFFSET_BITS | self._end)
+        number = len(self._places)
+        self._by_digest[hashlib.sha256(pair.envelope).digest()] = number
         if pair.receipt_id:
-            self._by_receipt[pair.receipt_id] = len(self._places)
-        else:
-            self._by_digest[hashlib.sha256(pair.envelope).digest()] = len(self._places)
+            self._by_receipt[pair.receipt_id] = number
+        elif pair.kind == "epoch":
+            self._epochs.append(number)
 
 
 def _frame(pair: Pair) -> bytes:

@@ -39,6 +39,13 @@ class Limits(_Frozen, frozen=True, kw_only=True):
     """How often timeouts are looked at: their resolution."""
 
 
+class Witness(_Frozen, frozen=True, kw_only=True):
+    """A witness of the log: where it answers, and the key of its cosignatures."""
+
+    url: str
+    vkey: str
+
+
 class Beacon(_Frozen, frozen=True, kw_only=True):
     """Public randomness: the chain, where its rounds are had, and the margin for clocks."""
 
@@ -63,9 +70,9 @@ class Settings(_Frozen, frozen=True, kw_only=True):
 
     ``upstream`` is the engine's bare origin, ``state`` the directory of log and journal,
     ``declaration`` the file of the provider's signed declaration envelope, ``policy`` a C2SP
-    tlog-policy without its ``log`` line, whose witnesses have URLs, ``auditors`` the Ed25519 keys
-    in hexadecimal whose entries are taken into the log, ``audit_token`` what an auditor presents
-    to open epochs and openings (none: nobody may).
+    tlog-policy without its ``log`` line that says which of the ``witnesses`` are enough,
+    ``auditors`` the Ed25519 keys in hexadecimal whose entries are taken into the log,
+    ``audit_token`` what an auditor presents to open epochs and openings (none: nobody may).
     """
 
     upstream: str
@@ -75,6 +82,7 @@ class Settings(_Frozen, frozen=True, kw_only=True):
     origin: str
     host: str = "127.0.0.1"
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 8088
+    witnesses: tuple[Witness, ...] = ()
     policy: str = "quorum none\n"
     auditors: tuple[str, ...] = ()
     audit_token: Annotated[str, msgspec.Meta(min_length=16)] | None = None

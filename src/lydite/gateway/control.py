@@ -1,0 +1,220 @@
+"""The routes that the gateway answers itself: receipts, keys, the log, epochs and openings.
+
+Entry numbers count from 1 everywhere here; only a tlog-proof counts from 0, as its format says.
+Judges nothing: an auditor's entry is taken if a configured auditor signed it and it is about this
+provider.
+"""
+
+import asyncio
+import hmac
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from typing import NamedTuple
+
+import msgspec
+
+from lydite.errors import (
+    FormatError,
+    Reason,
+    UnavailableError,
+    VerificationError,
+)
+from lydite.gateway import heads
+from lydite.gateway.answers import Answer, Route
+from lydite.gateway.checkpointer import Checkpointer
+from lydite.gateway.client import RefusedError, Request
+from lydite.gateway.epochs import Epochs
+from lydite.gateway.pairs import Journal
+from lydite.gateway.recorder import Recorder
+from lydite.messages import audit
+from lydite.messages.canonical import Message, encode
+from lydite.messages.entry import EntryKind
+from lydite.signing.dsse import Envelope, KeyId, PublicKey, open_envelope
+from lydite.tlog import tiles
+from lydite.tlog.hashing import HASH_BYTES
+from lydite.tlog.store import LogStore
+
+_OCTETS = b"application/octet-stream"
+_TEXT = b"text/plain; charset=utf-8"
+
+
+class Logged(Message, frozen=True, kw_only=True):
+    """An envelope, its entry number, and its tlog-proof once a checkpoint covers it."""
+
+    envelope: Envelope
+    index: int | None
+    proof: str | None
+
+
+class _Index(Message, frozen=True, kw_only=True):
+    index: int
+
+
+class _Wish(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    epsilon_ppm: int
+
+
+class _Sniff(msgspec.Struct, frozen=True, rename="camel"):
+    predicate_type: str
+
+
+class Office(NamedTuple):
+    """What the routes work on."""
+
+    journal: Journal
+    log: LogStore
+    recorder: Recorder
+    checkpointer: Checkpointer
+    epochs: Epochs
+    keys: bytes
+    """The JSON that ``/v1/keys`` answers."""
+    provider: KeyId
+    auditors: Mapping[KeyId, PublicKey]
+    token: str | None
+
+
+class Control:
+    """Finds the route of a request, by method and exact path."""
+
+    def __init__(self, office: Office) -> None:
+        self._office = office
+        self._table: tuple[tuple[bytes, re.Pattern[bytes], Callable[..., Awaitable[Answer]]], ...]
+        self._table = (
+            (b"GET", re.compile(rb"/v1/receipts/([0-9a-f]{32})"), self._receipt),
+            (b"GET", re.compile(rb"/v1/keys"), self._keys),
+            (b"GET", re.compile(rb"/v1/log/checkpoint"), self._checkpoint),
+            (b"GET", re.compile(rb"/v1/log/(tile/[0-9a-z/.]{1,64})"), self._tile),
+            (b"GET", re.compile(rb"/v1/log/envelopes/([0-9a-f]{64})"), self._envelope),
+            (b"POST", re.compile(rb"/v1/log/entries"), self._enter),
+            (b"POST", re.compile(rb"/v1/audit/epochs"), self._open_epoch),
+            (b"GET", re.compile(rb"/v1/audit/epochs/([1-9][0-9]{0,9})"), self._epoch),
+            (b"GET", re.compile(rb"/v1/audit/openings/([1-9][0-9]{0,15})"), self._opening),
+        )
+
+    def route(self, method: bytes, target: bytes) -> Route:
+        """Return who answers.
+
+        Raises:
+            RefusedError: 404 or 405.
+        """
+        allowed = False
+        for wanted, pattern, answer in self._table:
+            match = pattern.fullmatch(target)
+            if match is None:
+                continue
+            if wanted == method:
+                arguments = [each.decode() for each in match.groups()]
+                return lambda request: answer(request, *arguments)
+            allowed = True
+        if allowed:
+            raise RefusedError(405, "this path takes another method")
+        raise RefusedError(404, "there is nothing at this path")
+
+    async def _receipt(self, _: Request, receipt_id: str) -> Answer:
+        number = self._office.journal.number_of(receipt_id)
+        if number is None:
+            raise UnavailableError(f"no receipt {receipt_id}", Reason.NOT_IN_LOG)
+        return await self._logged(number)
+
+    async def _keys(self, _: Request) -> Answer:
+        return Answer(self._office.keys)
+
+    async def _checkpoint(self, _: Request) -> Answer:
+        return Answer(self._office.checkpointer.newest(), _TEXT)
+
+    async def _tile(self, _: Request, path: str) -> Answer:
+        return Answer(await asyncio.to_thread(self._read_tile, path), _OCTETS)
+
+    def _read_tile(self, path: str) -> bytes:
+        """Return a tile; of one that has grown since, the part that was asked for."""
+        try:
+            return self._office.log.read(path)
+        except UnavailableError as error:
+            tile = tiles.parse_path(path)
+            if tile.full:
+                raise UnavailableError(str(error), Reason.NOT_IN_LOG) from error
+        try:
+            full = self._office.log.read(tiles.Tile(tile.level, tile.index).path)
+        except UnavailableError as error:
+            raise UnavailableError(f"the log has no {path}", Reason.NOT_IN_LOG) from error
+        if tile.level is None:
+            return tiles.encode_bundle(tiles.decode_bundle(full, tiles.WIDTH)[: tile.width])
+        return full[: tile.width * HASH_BYTES]
+
+    async def _envelope(self, _: Request, digest: str) -> Answer:
+        number = self._office.journal.number_of_envelope(bytes.fromhex(digest))
+        if number is None:
+            raise UnavailableError(f"no envelope {digest}", Reason.NOT_IN_LOG)
+        pair = await asyncio.to_thread(self._office.journal.read, number)
+        return Answer(pair.envelope)
+
+    async def _enter(self, request: Request) -> Answer:
+        kind = self._kind_of(request.body)
+        return Answer(encode(_Index(index=await self._office.recorder.enter(kind, request.body))))
+
+    def _kind_of(self, envelope: bytes) -> EntryKind:
+        """Return what an auditor's envelope holds.
+
+        Raises:
+            FormatError: neither an audit record nor a result, or not in its one spelling.
+            VerificationError: not signed by an accepted auditor, or about another provider.
+        """
+        payload = open_envelope(envelope, self._office.auditors, ())
+        try:
+            sniffed = msgspec.json.decode(payload, type=_Sniff).predicate_type
+        except msgspec.DecodeError as error:
+            raise FormatError(f"entry: {error}") from error
+        predicate: audit.AuditPredicate | audit.ResultPredicate
+        kind: EntryKind
+        if sniffed.endswith("/inference-audit/v1"):
+            kind, predicate = "audit", audit.parse_audit(payload).predicate
+        else:
+            kind, predicate = "result", audit.parse_result(payload).predicate
+        if predicate.provider != self._office.provider:
+            raise VerificationError(Reason.WRONG_PROVIDER, f"about {predicate.provider}")
+        if KeyId(predicate.auditor) not in self._office.auditors:
+            raise VerificationError(Reason.UNKNOWN_KEY, f"by {predicate.auditor}")
+        return kind
+
+    async def _open_epoch(self, request: Request) -> Answer:
+        self._authenticate(request)
+        try:
+            wish = msgspec.json.decode(request.body, type=_Wish)
+        except msgspec.DecodeError as error:
+            raise FormatError(f"epoch: {error}") from error
+        return await self._logged(await self._office.epochs.open(wish.epsilon_ppm))
+
+    async def _epoch(self, _: Request, number: str) -> Answer:
+        entry = self._office.epochs.entry_of(int(number))
+        if entry is None:
+            raise UnavailableError(f"no epoch {number}", Reason.NOT_IN_LOG)
+        return await self._logged(entry)
+
+    async def _opening(self, request: Request, number: str) -> Answer:
+        self._authenticate(request)
+        if not self._office.epochs.was_drawn(int(number)):
+            raise VerificationError(Reason.UNDRAWN_AUDIT, f"entry {number} was not drawn")
+        pair = await asyncio.to_thread(self._office.journal.read, int(number))
+        if pair.kind != "receipt":
+            raise UnavailableError(f"entry {number} is no receipt", Reason.NOT_IN_LOG)
+        return Answer(pair.opening)
+
+    async def _logged(self, number: int) -> Answer:
+        pair = await asyncio.to_thread(self._office.journal.read, number)
+        try:
+            proof = self._office.log.proof(number - 1).encode().decode()
+        except UnavailableError:
+            proof = None
+        envelope = msgspec.json.decode(pair.envelope, type=Envelope)
+        return Answer(encode(Logged(envelope=envelope, index=number, proof=proof)))
+
+    def _authenticate(self, request: Request) -> None:
+        """Compare the bearer token in a time that does not depend on it.
+
+        Raises:
+            VerificationError: it is missing or another.
+        """
+        token = self._office.token
+        given = b"".join(heads.values(request.fields, b"authorization"))
+        if token is None or not hmac.compare_digest(given, b"Bearer " + token.encode()):
+            raise VerificationError(Reason.UNKNOWN_KEY, "the auditor's bearer token is needed")

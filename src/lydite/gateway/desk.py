@@ -1,0 +1,56 @@
+"""Where each request goes: to the engine with a receipt, to the engine without, or to a route."""
+
+import os
+from collections.abc import Callable
+
+from lydite.gateway.answers import Errand
+from lydite.gateway.client import ClientConnection, Handler, RefusedError, Request
+from lydite.gateway.control import Control
+from lydite.gateway.exchange import Exchange, Identity, Plane
+from lydite.gateway.relay import Relay
+from lydite.messages.commitment import Salt
+
+RECEIPTED = frozenset((b"/v1/chat/completions", b"/v1/completions"))
+"""Paths whose answers leave a receipt; a query may follow."""
+_RELAYED = b"/v1/models"
+
+
+class Desk:
+    """Every open connection, and what it may ask for."""
+
+    def __init__(self, plane: Plane, control: Control, now: Callable[[], float]) -> None:
+        self.limits = plane.limits
+        self.clients: set[ClientConnection] = set()
+        self._plane = plane
+        self._control = control
+        self._now = now
+
+    def admit(self, method: bytes, target: bytes) -> None:
+        """Refuse what leads nowhere before a body is read.
+
+        Raises:
+            RefusedError: 404 or 405.
+        """
+        path = target.partition(b"?")[0]
+        wanted = b"POST" if path in RECEIPTED else b"GET" if path == _RELAYED else None
+        if wanted is None:
+            self._control.route(method, target)
+        elif method != wanted:
+            raise RefusedError(405, "this path takes another method")
+
+    def handle(self, request: Request, client: ClientConnection) -> Handler:
+        """Return who answers an admitted request."""
+        path = request.target.partition(b"?")[0]
+        if path in RECEIPTED:
+            identity = Identity(os.urandom(16).hex(), Salt(os.urandom(32)))
+            return Exchange(self._plane, request, client, identity, self._now())
+        if path == _RELAYED:
+            return Relay(self._plane.pool, request, client, self._now())
+        return Errand(self._control.route(request.method, request.target), request, client)
+
+    def sweep(self) -> None:
+        """Look at every timeout."""
+        now = self._now()
+        for client in list(self.clients):
+            client.sweep(now)
+        self._plane.pool.sweep()

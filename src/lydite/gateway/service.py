@@ -1,0 +1,217 @@
+"""The service: puts the parts together, listens, and winds them down in order."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Self
+
+import msgspec
+
+from lydite.errors import ConfigurationError, FormatError, LyditeError
+from lydite.gateway.beacons import BeaconClient
+from lydite.gateway.checkpointer import Checkpointer
+from lydite.gateway.client import ClientConnection
+from lydite.gateway.control import Control, Office
+from lydite.gateway.desk import Desk
+from lydite.gateway.epochs import Epochs, Hands
+from lydite.gateway.exchange import Plane
+from lydite.gateway.pairs import Journal
+from lydite.gateway.pool import Pool
+from lydite.gateway.recorder import Recorder, Stamp
+from lydite.gateway.settings import Settings
+from lydite.messages import declaration
+from lydite.sampling import vrf
+from lydite.signing import keys, notes
+from lydite.signing.dsse import PublicKey, digest, key_id, open_envelope
+from lydite.signing.keys import Signer
+from lydite.tlog import policy as policies
+from lydite.tlog.store import LogStore
+from lydite.tlog.witness_client import WitnessClient
+
+
+class Gateway:
+    """One gateway before one engine. ``async with Gateway(settings)`` starts and stops it."""
+
+    def __init__(self, settings: Settings, clock: Callable[[], float] = time.time) -> None:
+        """Read keys and declaration, open log and journal.
+
+        Raises:
+            ConfigurationError: a key, the declaration, a policy or a URL cannot be used.
+            StorageError: the state is damaged or the disk refuses.
+        """
+        self._settings = settings
+        state = Path(settings.state)
+        signers = {
+            name: keys.load(Path(path))
+            for name, path in msgspec.structs.asdict(settings.keys).items()
+        }
+        self._provider, self._gateway = signers["provider"], signers["gateway"]
+        self._vrf = signers["vrf"]
+        self._declaration, stamp = _declared(settings, self._provider, self._gateway)
+        self._log = LogStore.open(state / "log", settings.origin, signers["log"])
+        try:
+            self._journal = Journal(state / "journal")
+        except LyditeError:
+            self._log.close()
+            raise
+        self._recorder = Recorder(self._journal, self._log, stamp, clock)
+        self._checkpointer = _checkpointer(settings, self._log)
+        self._clock = clock
+        self._tasks: list[asyncio.Task[None]] = []
+        self._server: asyncio.Server | None = None
+        self._desk: Desk | None = None
+        self._pool: Pool | None = None
+
+    @property
+    def port(self) -> int:
+        """The port that it listens on, once started."""
+        if self._server is None:
+            raise ConfigurationError("the gateway is not started")
+        port: int = self._server.sockets[0].getsockname()[1]
+        return port
+
+    @property
+    def log_key(self) -> notes.VerifierKey:
+        """The key that verifies the log's checkpoints."""
+        return self._log.key
+
+    async def start(self) -> None:
+        """Enter the declaration, then listen. What fails leaves nothing running.
+
+        Raises:
+            StorageError: journal and log contradict each other, or cannot be written.
+            OSError: the address cannot be listened on.
+        """
+        try:
+            await self._start(asyncio.get_running_loop())
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def _start(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._recorder.start(loop)
+        await self._recorder.enter("declaration", self._declaration)
+        limits = self._settings.limits
+        self._pool = Pool(self._settings.upstream, limits, loop)
+        plane = Plane(self._pool, self._recorder, limits)
+        desk = self._desk = Desk(plane, Control(self._office()), loop.time)
+        self._server = await loop.create_server(
+            lambda: ClientConnection(desk, loop.time),
+            self._settings.host,
+            self._settings.port,
+            backlog=1024,
+        )
+        self._tasks = [
+            asyncio.create_task(self._checkpointer.run()),
+            asyncio.create_task(_sweep(desk, limits.sweep_ms / 1000)),
+        ]
+
+    async def stop(self) -> None:
+        """Take no more, let what runs finish within its time, sign a last checkpoint, close."""
+        if self._server is not None and self._desk is not None and self._pool is not None:
+            self._server.close()
+            await _drain(self._desk, self._settings.limits.drain_ms / 1000)
+            self._pool.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.to_thread(self._recorder.stop)
+        with contextlib.suppress(LyditeError):  # unwitnessed or unwritten: the next start does it
+            await self._checkpointer.witnessed()
+        self._checkpointer.close()
+        self._journal.close()
+        self._log.close()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    def _office(self) -> Office:
+        settings = self._settings
+        beacon = settings.beacon
+        source = None if beacon is None else (beacon, BeaconClient(beacon, self._clock))
+        hands = Hands(self._gateway, self._vrf, self._provider.keyid)
+        epochs = Epochs(self._journal, self._recorder, self._checkpointer, hands, source)
+        epochs.recall()
+        auditors = [_public(key) for key in settings.auditors]
+        return Office(
+            journal=self._journal,
+            log=self._log,
+            recorder=self._recorder,
+            checkpointer=self._checkpointer,
+            epochs=epochs,
+            keys=self._public_keys(),
+            provider=self._provider.keyid,
+            auditors={key_id(key): key for key in auditors},
+            token=settings.audit_token,
+        )
+
+    def _public_keys(self) -> bytes:
+        return msgspec.json.encode(
+            {
+                "gateway": self._gateway.public.hex(),
+                "log": str(self._log.key),
+                "provider": self._provider.public.hex(),
+                "vrf": vrf.public_key(self._vrf.seed()).hex(),
+            }
+        )
+
+
+def _declared(settings: Settings, provider: Signer, gateway: Signer) -> tuple[bytes, Stamp]:
+    """Return the declaration's envelope and the stamp that follows from it."""
+    path = Path(settings.declaration)
+    try:
+        envelope = path.read_bytes()
+        payload = open_envelope(envelope, {provider.keyid: provider.public}, (provider.keyid,))
+        predicate = declaration.parse(payload).predicate
+    except OSError as error:
+        raise ConfigurationError(f"cannot read declaration {path}: {error.strerror}") from error
+    except LyditeError as error:
+        raise ConfigurationError(f"declaration {path}: {error}") from error
+    if predicate.provider != provider.keyid:
+        raise ConfigurationError(f"declaration {path} is of provider {predicate.provider}")
+    return envelope, Stamp(provider, gateway, digest(envelope).hex(), predicate.sampler)
+
+
+def _checkpointer(settings: Settings, log: LogStore) -> Checkpointer:
+    text = f"log {log.key}\n{settings.policy}"
+    try:
+        policy = policies.parse(text.encode())
+        witnesses = tuple(
+            WitnessClient(each.url, notes.parse_key(each.vkey)) for each in settings.witnesses
+        )
+    except FormatError as error:
+        raise ConfigurationError(f"witnesses: {error}") from error
+    return Checkpointer(log, policy, witnesses, settings.checkpoint_ms / 1000)
+
+
+def _public(key: str) -> PublicKey:
+    try:
+        raw = bytes.fromhex(key)
+    except ValueError as error:
+        raise ConfigurationError(f"auditor key {key!r} is not hexadecimal") from error
+    if len(raw) != 32:
+        raise ConfigurationError(f"auditor key {key!r} is not 32 bytes")
+    return PublicKey(raw)
+
+
+async def _sweep(desk: Desk, beat_s: float) -> None:
+    while True:
+        await asyncio.sleep(beat_s)
+        desk.sweep()
+
+
+async def _drain(desk: Desk, limit_s: float) -> None:
+    """Let running answers finish, within a limit."""
+    for client in list(desk.clients):
+        client.drain()
+    deadline = asyncio.get_running_loop().time() + limit_s
+    while desk.clients and asyncio.get_running_loop().time() < deadline:
+        await asyncio.sleep(0.02)
+    for client in list(desk.clients):
+        client.abort()
