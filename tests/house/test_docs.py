@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from lydite.cli.main import COMMANDS
@@ -64,6 +65,13 @@ def test_commands_on_a_page_exist(path: Path, line: str) -> None:
     parser = argparse.ArgumentParser(prog=command)
     importlib.import_module(f"lydite.cli.{command}").configure(parser)
     parser.parse_args(arguments)  # exits if an option is not one
+
+
+@pytest.mark.parametrize(("number", "service"), enumerate(["gateway", "auditor"]))
+def test_example_settings_are_settings(number: int, service: str) -> None:
+    examples = blocks(ROOT / "docs" / "settings.md", "toml")
+    kind = importlib.import_module(f"lydite.{service}.settings").Settings
+    assert msgspec.toml.decode(examples[number], type=kind)
 
 
 def test_the_documentation_builds_without_a_warning(tmp_path: Path) -> None:
