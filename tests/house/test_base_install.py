@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "lydite"
 BASE = ("msgspec", "pynacl", "py_ecc")
 ROOMS = ("messages", "signing", "statistics", "sampling", "tlog", "appraisal")
+COMMANDS = ("main", "verify", "receipt", "log", "trust")
 KIND_MODULES = ("claims", "reference")
 
 # A fresh interpreter in which importing what belongs to any other distribution than lydite and the
@@ -47,7 +48,7 @@ for module in sys.argv[1:]:
 
 def modules() -> list[str]:
     """Every module that the base install has to be able to import."""
-    paths = [SOURCE / "errors.py", SOURCE / "cli" / "main.py", SOURCE / "cli" / "verify.py"]
+    paths = [SOURCE / "errors.py", *(SOURCE / "cli" / f"{name}.py" for name in COMMANDS)]
     for room in ROOMS:
         paths += sorted((SOURCE / room).rglob("*.py"))
     for kind in KIND_MODULES:
