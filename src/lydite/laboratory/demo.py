@@ -224,10 +224,13 @@ def _verify(bundle: Path, trust: Path) -> dict[str, str]:
 
 
 def _fresh(directory: Path) -> Path:
-    """Return a new directory for this run below the one that was asked for."""
+    """Return a new directory for this run, and let ``latest`` beside it lead there."""
     place = directory / time.strftime("%Y%m%d-%H%M%S")
+    latest = directory / "latest"
     try:
         place.mkdir(parents=True)
+        latest.unlink(missing_ok=True)
+        latest.symlink_to(place.name)
     except OSError as error:
         raise ConfigurationError(f"cannot create {place}: {error.strerror}") from error
     return place
