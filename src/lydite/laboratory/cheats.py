@@ -78,7 +78,7 @@ class _Changed(_Front):
         return self._inner.generate(self._change(job))
 
 
-class _Mixed(_Front):
+class Mixed(_Front):
     """Sends a share of the requests, chosen by their ids, to a cheaper engine."""
 
     def __init__(self, inner: Engine, cheap: Engine, share: float) -> None:
@@ -86,6 +86,7 @@ class _Mixed(_Front):
         self._cheap, self._share = cheap, share
 
     def generate(self, job: Job) -> AsyncGenerator[Piece, None]:
+        """Answer with one engine or the other; equal ids always get the same one."""
         digest = hashlib.sha256(b"mixed" + job.request_id.encode()).digest()
         lot = int.from_bytes(digest[:4]) / 2**32
         return (self._cheap if lot < self._share else self._inner).generate(job)
@@ -198,6 +199,6 @@ CHEATS: Mapping[str, Callable[[Workshop], Engine]] = {
     "other-temperature": _other_temperature,
     "injected-prompt": _injected_prompt,
     "replayed-answers": lambda workshop: _Replaying(workshop.declared(), POOL_SIZE),
-    "mixed-20": lambda workshop: _Mixed(workshop.declared(), workshop.cheap(), CHEAP_SHARE),
+    "mixed-20": lambda workshop: Mixed(workshop.declared(), workshop.cheap(), CHEAP_SHARE),
 }
 """Every provider of the laboratory by name: the honest one, and those that cheat."""
