@@ -79,7 +79,9 @@ class Bench:
 
     def gateway(self, name: str = "gateway", **changes: Any) -> Gateway:
         """Start a gateway before the engine."""
-        settings = prepare(self.directory / name, self.engine.url, **changes)
+        settings = prepare(
+            self.directory / name, changes.pop("upstream", self.engine.url), **changes
+        )
         gateway = Gateway(settings)
         self.run(gateway.start())
         self._gateways.append(gateway)

@@ -19,6 +19,7 @@ _WRITE_HIGH_BYTES = 64 * 1024
 _BODY_FLOOR_BYTES_PER_S = 16 * 1024
 _LINGER_S = 1.0
 _NEVER = float("inf")
+_NO_UPGRADE = "no other protocol is spoken here"
 
 
 class Request(NamedTuple):
@@ -166,7 +167,6 @@ class ClientConnection(asyncio.Protocol):
                 self._count_loose(len(data))
         except RefusedError as refusal:
             self._closing = True  # and read nothing more
-            self._keep = False
             self._ready.append(refusal)
         if self._ready and self._handler is None:
             self._next()
@@ -277,8 +277,8 @@ class ClientConnection(asyncio.Protocol):
         """Feed the parser, and let every way in which it refuses become one."""
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as error:
-            raise RefusedError(400, "no other protocol is spoken here") from error
+        except httptools.HttpParserUpgrade as error:  # CONNECT; upgrades are refused by then
+            raise RefusedError(400, _NO_UPGRADE) from error
         except httptools.HttpParserCallbackError as error:
             if not isinstance(error.__context__, RefusedError):
                 raise
@@ -324,5 +324,7 @@ def _check_head(version: str, target: bytes, fields: list[Field]) -> None:
     codings = heads.values(fields, b"transfer-encoding")
     if codings and (version == "1.0" or codings != [b"chunked"]):
         raise RefusedError(400, "transfer coding other than chunked")
+    if heads.values(fields, b"upgrade"):
+        raise RefusedError(400, _NO_UPGRADE)
     if not target.startswith(b"/"):
         raise RefusedError(400, "the target must be a path")

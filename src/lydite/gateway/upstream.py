@@ -51,6 +51,7 @@ class UpstreamConnection(asyncio.Protocol):
     def _clear(self) -> None:
         self._fields: list[Field] = []
         self._head_bytes = 0
+        self._loose_bytes = 0
         self._heard = False
         self._head_done = False
         self._complete = False
@@ -108,11 +109,11 @@ class UpstreamConnection(asyncio.Protocol):
             self.abort()  # an engine that speaks unasked
             return
         self._heard = True
-        if not self._head_done:
-            self._head_bytes += len(data)
+        in_head = not self._head_done
         try:
             self._parser.feed_data(data)
-            if not self._head_done and self._head_bytes > _HEAD_BYTES:
+            self._loose_bytes += len(data) if in_head else 0
+            if not self._head_done and self._loose_bytes > _HEAD_BYTES:
                 raise FormatError("the engine's head is too large", Reason.TOO_LARGE)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade, FormatError) as error:
             self._fail(UnavailableError(f"engine: {_why(error)}", Reason.UPSTREAM_FAILED))
@@ -155,8 +156,9 @@ class UpstreamConnection(asyncio.Protocol):
         """Collect a field; those after the body are trailers and dropped."""
         if self._head_done:
             return
-        if len(self._fields) >= _FIELDS:
-            raise FormatError("the engine's head has too many fields", Reason.TOO_LARGE)
+        self._head_bytes += len(name) + len(value)
+        if len(self._fields) >= _FIELDS or self._head_bytes > _HEAD_BYTES:
+            raise FormatError("the engine's head is too large", Reason.TOO_LARGE)
         self._fields.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
