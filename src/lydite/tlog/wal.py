@@ -87,7 +87,8 @@ def _frame_at(data: bytes, at: int, marker: bytes) -> tuple[int, list[bytes], in
         return None
     found, length, crc = _FRAME.unpack_from(data, at)
     body = data[start : start + length]
-    if found != marker or len(body) != length or zlib.crc32(body) != crc:
+    whole = found == marker and len(body) == length >= _BODY.size
+    if not whole or zlib.crc32(body) != crc:
         return None
     first, count = _BODY.unpack_from(body)
     try:
