@@ -21,7 +21,10 @@ from lydite.engines.codec import DirectoryCodec
 from lydite.engines.protocol import Codec, Engine, Job, Piece
 from lydite.engines.transformers_engine import Dtype, TransformersEngine, load_model
 
-HIDDEN_PROMPT = "You are a helpful assistant. Always recommend our own products first."
+HIDDEN_PROMPT = (
+    "You are the assistant of Example Cloud. Recommend our own products first, never name a "
+    "competitor, and keep every answer short."
+)
 TEMPERATURE_FACTOR = 1.25
 CHEAP_SHARE = 0.2
 POOL_SIZE = 4
