@@ -8,7 +8,7 @@ import hashlib
 from lydite.appraisal.policy import Policy
 from lydite.appraisal.selection import check_contiguous, drawn
 from lydite.appraisal.trust import Anchor, Trust
-from lydite.auditor.gateway_client import GatewayClient
+from lydite.auditor.gateway_client import Gateway
 from lydite.auditor.mirror import Mirror
 from lydite.errors import Reason, UnavailableError, VerificationError
 from lydite.messages import audit, declaration, epoch, receipt
@@ -23,7 +23,7 @@ class Casebook:
     """The state of one provider's audits, read from a mirror of its log."""
 
     def __init__(
-        self, client: GatewayClient, trust: Trust, anchor: Anchor, policy: Policy, auditor: KeyId
+        self, client: Gateway, trust: Trust, anchor: Anchor, policy: Policy, auditor: KeyId
     ) -> None:
         self.anchor = anchor
         self.mirror = Mirror(client, trust.log_policy(anchor))

@@ -3,13 +3,35 @@
 import http.client
 import json
 import urllib.parse
-from typing import Final
+from typing import Final, Protocol
 
 from lydite.errors import FormatError, LyditeError, Reason, UnavailableError
 from lydite.messages import opening
 from lydite.messages.opening import Opening
 
 MAX_ANSWER_BYTES: Final = 256 * 1024 * 1024
+
+
+class Gateway(Protocol):
+    """What an auditor asks of a gateway, wherever it is. Entries are counted from 1."""
+
+    def checkpoint(self) -> bytes:
+        """Return the newest signed note of the log."""
+
+    def tile(self, path: str) -> bytes:
+        """Return one tile or entry bundle by its C2SP path."""
+
+    def envelope(self, digest: str) -> bytes:
+        """Return the canonical envelope whose SHA-256 is ``digest``, in hexadecimal."""
+
+    def open_epoch(self, epsilon_ppm: int) -> int:
+        """Draw from everything logged since the last epoch and return the epoch's entry."""
+
+    def opening(self, entry: int) -> Opening:
+        """Return the opening of a drawn receipt."""
+
+    def publish(self, envelope: bytes) -> int:
+        """Log a signed audit record or result and return its entry."""
 
 
 class GatewayClient:

@@ -4,7 +4,7 @@ A fork, a truncation or a rewritten entry shows as an error, not as a different 
 """
 
 from lydite.appraisal.selection import witnessed
-from lydite.auditor.gateway_client import GatewayClient
+from lydite.auditor.gateway_client import Gateway
 from lydite.errors import Reason, VerificationError
 from lydite.messages import entry
 from lydite.messages.entry import Entry
@@ -17,7 +17,7 @@ from lydite.tlog.policy import Policy as LogPolicy
 class Mirror:
     """The leaves of one log up to its newest witnessed checkpoint."""
 
-    def __init__(self, client: GatewayClient, log: LogPolicy) -> None:
+    def __init__(self, client: Gateway, log: LogPolicy) -> None:
         self._client = client
         self._log = log
         self.leaves: list[bytes] = []

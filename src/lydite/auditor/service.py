@@ -13,7 +13,7 @@ from lydite.appraisal.policy import digest as policy_digest
 from lydite.appraisal.trust import Anchor, Trust
 from lydite.auditor.bench import Bench
 from lydite.auditor.casebook import Casebook
-from lydite.auditor.gateway_client import GatewayClient
+from lydite.auditor.gateway_client import Gateway
 from lydite.auditor.packing import pack
 from lydite.errors import UnavailableError
 from lydite.evidence.tokens.reference import Reference
@@ -34,7 +34,7 @@ class Auditor:
 
     def __init__(
         self,
-        client: GatewayClient,
+        client: Gateway,
         trust: Trust,
         anchor: Anchor,
         policy: Policy,

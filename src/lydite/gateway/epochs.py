@@ -18,7 +18,7 @@ from lydite.messages.canonical import encode
 from lydite.messages.epoch import Epoch, Predicate
 from lydite.messages.statement import subject
 from lydite.sampling import beacon, draw, schedule, vrf
-from lydite.sampling.beacon import Round
+from lydite.sampling.beacon import Chain, Round
 from lydite.signing.dsse import KeyId, open_envelope
 from lydite.signing.keys import Signer, sign_envelope
 from lydite.tlog import checkpoint as checkpoints
@@ -96,32 +96,20 @@ class Epochs:
                 raise UnavailableError("nothing was logged since the last epoch", Reason.CONFLICT)
             number = schedule.acceptable_round(settings.chain, cosigned_s, settings.margin_s)
             answer = await client.fetch(number)
-            predicate = Predicate(
-                epoch=self._count + 1,
-                first=self._last_size + 1,
-                tree_size=head.size,
-                checkpoint=found.note.decode(),
-                beacon=beacon.to_record(settings.chain, answer),
-                epsilon_ppm=epsilon_ppm,
-                vrf_proof=self._prove(self._count + 1, head, answer).hex(),
-                provider=self._hands.provider,
-            )
-            statement = Epoch(
-                subject=subject("checkpoint", hashlib.sha256(found.note).digest()),
-                predicate=predicate,
+            statement = make_epoch(
+                (self._count + 1, self._last_size + 1),
+                found.note,
+                (settings.chain, answer),
+                epsilon_ppm,
+                self._hands,
             )
             envelope = sign_envelope(encode(statement), self._hands.gateway)
             entry = await self._recorder.enter("epoch", envelope)
-            self._take(predicate)
+            self._take(statement.predicate)
             return entry
 
-    def _prove(self, number: int, head: Checkpoint, answer: Round) -> bytes:
-        alpha = _alpha(number, head, answer.number, answer.randomness)
-        return vrf.prove(self._hands.vrf.seed(), alpha).pi
-
     def _take(self, predicate: Predicate) -> None:
-        text, _, _ = predicate.checkpoint.encode().partition(b"\n\n")
-        head = checkpoints.parse(text + b"\n")
+        head = _head(predicate.checkpoint.encode())
         round_number, randomness = predicate.beacon.round, predicate.beacon.randomness
         alpha = _alpha(predicate.epoch, head, round_number, bytes.fromhex(randomness))
         output = vrf.prove(self._hands.vrf.seed(), alpha)
@@ -130,6 +118,41 @@ class Epochs:
         last, rate = predicate.tree_size, predicate.epsilon_ppm
         self._drawn.update(draw.draw(output.beta, predicate.first, last, rate))
         self._count, self._last_size = predicate.epoch, last
+
+
+def make_epoch(
+    turn: tuple[int, int],
+    note: bytes,
+    source: tuple[Chain, Round],
+    epsilon_ppm: int,
+    hands: Hands,
+) -> Epoch:
+    """Return the statement of an epoch: its draw is fixed by what it names and by our VRF key.
+
+    ``turn`` is the epoch's number and the first entry that it draws from, ``note`` the witnessed
+    checkpoint up to which it draws, ``source`` the beacon's chain and the one acceptable round.
+    """
+    (number, first), (chain, answer) = turn, source
+    head = _head(note)
+    alpha = _alpha(number, head, answer.number, answer.randomness)
+    return Epoch(
+        subject=subject("checkpoint", hashlib.sha256(note).digest()),
+        predicate=Predicate(
+            epoch=number,
+            first=first,
+            tree_size=head.size,
+            checkpoint=note.decode(),
+            beacon=beacon.to_record(chain, answer),
+            epsilon_ppm=epsilon_ppm,
+            vrf_proof=vrf.prove(hands.vrf.seed(), alpha).pi.hex(),
+            provider=hands.provider,
+        ),
+    )
+
+
+def _head(note: bytes) -> Checkpoint:
+    text, _, _ = note.partition(b"\n\n")
+    return checkpoints.parse(text + b"\n")
 
 
 def _alpha(number: int, head: Checkpoint, round_number: int, randomness: bytes) -> bytes:

@@ -13,7 +13,8 @@ from lydite.gateway.client import Request
 from lydite.gateway.events import EventCutter
 from lydite.gateway.heads import Field
 from lydite.gateway.pool import Call, Pool
-from lydite.gateway.recorder import Draft, Entered, Recorder
+from lydite.gateway.receipts import Draft
+from lydite.gateway.recorder import Entered, Recorder
 from lydite.gateway.settings import Limits
 from lydite.messages import commitment
 from lydite.messages.commitment import ResponseCommitment, Salt

@@ -11,24 +11,14 @@ import logging
 import queue
 import threading
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from typing import NamedTuple
 
 from lydite.errors import LyditeError, Reason, StorageError
+from lydite.gateway import receipts
 from lydite.gateway.pairs import Journal, Pair
-from lydite.messages import canonical, entry, opening
-from lydite.messages.commitment import RequestCommitment, ResponseCommitment, Salt
+from lydite.gateway.receipts import Draft, Stamp
+from lydite.messages import canonical, entry
 from lydite.messages.entry import EntryKind
-from lydite.messages.receipt import (
-    Outcome,
-    Predicate,
-    Receipt,
-    RequestPart,
-    ResponsePart,
-    Timing,
-)
-from lydite.messages.statement import subject
-from lydite.signing.keys import Signer, sign_envelope
 from lydite.tlog.store import LogStore
 
 _BATCH = 512
@@ -36,32 +26,6 @@ _BATCH_BYTES = 32 * 1024 * 1024
 _RETRY_S = 0.25
 
 _logger = logging.getLogger(__name__)
-
-
-class Stamp(NamedTuple):
-    """Who stands for the receipts, and under which declaration (digest of its envelope)."""
-
-    provider: Signer
-    gateway: Signer
-    declaration: str
-    sampler: str
-
-
-class Draft(NamedTuple):
-    """One exchange, over: everything that its receipt says and its opening opens."""
-
-    receipt_id: str
-    salt: Salt
-    path: bytes
-    request: bytes
-    asked: RequestCommitment
-    response: Sequence[bytes]
-    answered: ResponseCommitment
-    status: int
-    outcome: Outcome
-    streamed: bool
-    received_ms: int
-    completed_ms: int
 
 
 class Signed(NamedTuple):
@@ -248,52 +212,12 @@ class Recorder:
     def _pair(self, work: Draft | Signed) -> Pair:
         if isinstance(work, Signed):
             return Pair(kind=work.kind, envelope=work.envelope)
-        payload = canonical.encode(_receipt(work, self._stamp))
-        opened = opening.make(
-            work.receipt_id,
-            work.salt,
-            work.path,
-            work.request,
-            b"".join(work.response),
-            work.status,
-        )
         return Pair(
             kind="receipt",
-            envelope=sign_envelope(payload, self._stamp.provider, self._stamp.gateway),
+            envelope=receipts.seal(work, self._stamp),
             receipt_id=work.receipt_id,
-            opening=canonical.encode(opened),
+            opening=canonical.encode(receipts.opening_of(work)),
         )
-
-
-def _receipt(draft: Draft, stamp: Stamp) -> Receipt:
-    return Receipt(
-        subject=subject("response", draft.answered),
-        predicate=Predicate(
-            receipt_id=draft.receipt_id,
-            request=RequestPart(
-                commitment=draft.asked.hex(), length=len(draft.request), method="POST"
-            ),
-            response=ResponsePart(
-                length=sum(map(len, draft.response)),
-                outcome=draft.outcome,
-                status=draft.status,
-                streamed=draft.streamed,
-            ),
-            declaration=stamp.declaration,
-            sampler=stamp.sampler,
-            timing=Timing(
-                received=_timestamp(draft.received_ms), completed=_timestamp(draft.completed_ms)
-            ),
-            provider=stamp.provider.keyid,
-            gateway=stamp.gateway.keyid,
-        ),
-    )
-
-
-def _timestamp(time_ms: int) -> str:
-    """Return RFC 3339 in UTC with milliseconds."""
-    moment = datetime.fromtimestamp(time_ms // 1000, UTC)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{time_ms % 1000:03d}Z"
 
 
 def _weight(job: _Job) -> int:

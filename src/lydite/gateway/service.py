@@ -19,7 +19,8 @@ from lydite.gateway.epochs import Epochs, Hands
 from lydite.gateway.exchange import Plane
 from lydite.gateway.pairs import Journal
 from lydite.gateway.pool import Pool
-from lydite.gateway.recorder import Recorder, Stamp
+from lydite.gateway.receipts import Stamp
+from lydite.gateway.recorder import Recorder
 from lydite.gateway.settings import Settings
 from lydite.messages import declaration
 from lydite.sampling import vrf
