@@ -12,6 +12,7 @@ import socket
 import struct
 import sys
 import time
+from itertools import pairwise
 from typing import Any
 
 RESET = struct.pack("ii", 1, 0)
@@ -113,7 +114,7 @@ def parse(head: bytes, body: bytes) -> dict[str, Any]:
 async def play(script: dict[str, Any], writer: asyncio.StreamWriter) -> None:
     raw = base64.b64decode(script["raw"])
     bounds = [0, *script.get("cuts", ()), len(raw)]
-    for start, end in zip(bounds, bounds[1:], strict=False):
+    for start, end in pairwise(bounds):
         writer.write(raw[start:end])
         await writer.drain()
         await asyncio.sleep(script.get("pause_s", 0))

@@ -181,7 +181,9 @@ def test_connections_beyond_the_limit_are_closed(bench: Bench) -> None:
 
 
 def test_a_port_that_is_taken_leaves_nothing_running(bench: Bench) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        with pytest.raises(OSError, match="in use"):
-            bench.gateway("taken", port=taken.getsockname()[1])
+    with (
+        socket.create_server(("127.0.0.1", 0)) as taken,
+        pytest.raises(OSError, match="in use"),
+    ):
+        bench.gateway("taken", port=taken.getsockname()[1])
     assert ask(bench.gateway("taken").port, get(b"/v1/keys")).status == 200

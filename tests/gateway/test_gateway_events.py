@@ -1,0 +1,104 @@
+"""Event streams are cut at whole events, whatever the reads, and the obvious cutter agrees."""
+
+import re
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lydite.errors import FormatError
+from lydite.gateway.events import EventCutter
+
+PIECES = st.sampled_from(
+    [
+        b"data: {}\n\n",
+        b"data: {}\r\n\r\n",
+        b"data: x\n",
+        b": comment\n",
+        b"id: 1\n",
+        b"\n",
+        b"data: a\r\n",
+        b"\r\n",
+        b"[DONE]",
+        b"data: [DONE]",
+        b"data: [DONE]\n\n",
+        b"data: [DONE]\r\n\r\n",
+        b"data:[DONE]\n\n",
+        b'data: "[DONE]"\n\n',
+        b": lydite-receipts are nice\n",
+        b'data: ": lydite-receipt {}"\n\n',
+    ]
+)
+
+
+def obvious(stream: bytes) -> tuple[bytes, bytes, bool]:
+    """Split a whole stream: what may go out before its end, what is held, whether it is done."""
+    at = 0
+    for end in re.finditer(rb"\n\r?\n", stream):
+        event = stream[at : end.end()]
+        lines = re.split(rb"\r\n|\r|\n", event)
+        if any(re.fullmatch(rb"data: ?\[DONE\][ \t]*", line) for line in lines):
+            return stream[:at], stream[at:], True
+        at = end.end()
+    return stream[:at], stream[at:], False
+
+
+def cut(stream: bytes, splits: list[int]) -> tuple[bytes, bytes, bool]:
+    cutter = EventCutter(1 << 20)
+    sent = b"".join(
+        cutter.feed(stream[a:b]) for a, b in pairwise([0, *sorted(splits), len(stream)])
+    )
+    return sent, cutter.finish(), cutter.done
+
+
+@given(st.lists(PIECES, max_size=12).map(b"".join), st.data())
+def test_the_cutter_agrees_with_the_obvious_one(stream: bytes, data: st.DataObject) -> None:
+    splits = data.draw(st.lists(st.integers(0, len(stream)), max_size=8))
+    if re.search(rb"(?:^|[\r\n])[ \t]*:[ \t]*lydite-receipt", stream):
+        with pytest.raises(FormatError):
+            cut(stream, splits)
+        return
+    (sent, held, done), (whole, _, finished) = cut(stream, splits), obvious(stream)
+    # Blank lines that follow one another belong to either side.
+    assert (sent.rstrip(b"\r\n"), done) == (whole.rstrip(b"\r\n"), finished)
+    assert sent + held == stream
+
+
+@given(st.binary(max_size=60), st.data())
+def test_no_byte_is_lost_or_moved(stream: bytes, data: st.DataObject) -> None:
+    splits = data.draw(st.lists(st.integers(0, len(stream)), max_size=8))
+    sent, held, _ = cut(stream, splits)
+    assert sent + held == stream
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b": lydite-receipt {}",
+        b":lydite-receipt {}",
+        b" : lydite-receipt {}",
+        b":\t lydite-receipt",
+        b"data: x\r: lydite-receipt {}",
+        b"\xef\xbb\xbf: lydite-receipt {}",
+    ],
+)
+def test_an_imitated_receipt_line_is_refused_at_every_split(line: bytes) -> None:
+    stream = line + b"\n\ndata: [DONE]\n\n"
+    for split in range(len(stream)):
+        with pytest.raises(FormatError, match="imitates"):
+            cut(stream, [split])
+
+
+def test_an_event_without_end_is_bounded() -> None:
+    cutter = EventCutter(100)
+    cutter.feed(b"x" * 100)
+    with pytest.raises(FormatError, match="more than 100 bytes"):
+        cutter.feed(b"x")
+
+
+def test_what_follows_done_is_bounded() -> None:
+    cutter = EventCutter(20)
+    assert cutter.feed(b"data: [DONE]\n\n") == b""
+    with pytest.raises(FormatError, match="more than 20 bytes"):
+        cutter.feed(b": bye\n\n")
