@@ -149,4 +149,5 @@ def test_the_command_names_its_cheats(capsys: pytest.CaptureFixture[str]) -> Non
     with pytest.raises(SystemExit) as caught:
         main(["--model", "m", "--small-model", "s", "--cheat", "none"])
     assert caught.value.code == 2
-    assert all(name in capsys.readouterr().err for name in CHEATS)
+    said = capsys.readouterr().err
+    assert all(name in said for name in CHEATS)

@@ -3,6 +3,7 @@
 Says of itself what the honest server of the declared model would say.
 """
 
+import argparse
 import asyncio
 import sys
 from collections.abc import Sequence
@@ -10,19 +11,15 @@ from pathlib import Path
 
 import torch
 
-from lydite.engines.serve import parser, serve
+from lydite.engines.listening import serve
+from lydite.engines.serve import add_options, exit_code
 from lydite.engines.server import create_app
 from lydite.engines.weights import measure
-from lydite.errors import LyditeError
 from lydite.laboratory.cheats import CHEATS, Workshop
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; return its exit code."""
-    command = parser("Serve a declared model the way a cheating provider would.")
-    command.add_argument("--cheat", choices=list(CHEATS), required=True)
-    command.add_argument("--small-model", type=Path, required=True, help="what it may use instead")
-    options = command.parse_args(arguments)
+def run(options: argparse.Namespace) -> int:
+    """Serve until a signal says otherwise; return the exit code."""
     torch.set_num_threads(options.threads)
     name = options.name or options.model.resolve().name
     workshop = Workshop(
@@ -31,14 +28,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         dtype=options.dtype,
         max_batch=options.max_batch,
     )
-    try:
-        app = create_app(CHEATS[options.cheat](workshop), name)
-        root = measure(options.model).root
-    except LyditeError as error:
-        sys.stderr.write(f"lydite: error: {error}\n")
-        return 2
+    root = measure(options.model).root
+    app = create_app(CHEATS[options.cheat](workshop), name)
     asyncio.run(serve(app, options.host, options.port, name, root))
     return 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit code."""
+    parser = argparse.ArgumentParser(description="Serve a model the way a cheating provider would.")
+    add_options(parser)
+    parser.add_argument("--cheat", choices=list(CHEATS), required=True, help="how to cheat")
+    parser.add_argument("--small-model", type=Path, required=True, help="what it may use instead")
+    options = parser.parse_args(arguments)
+    return exit_code(lambda: run(options))
 
 
 if __name__ == "__main__":
