@@ -113,6 +113,7 @@ def kill_in_a_loop(bench: Bench, directory: Path, rounds: int) -> None:
         stop.set()
         for worker in workers:
             worker.join()
+    assert Process(settings, directory).end(signal.SIGTERM) == 0
     assert len(held) >= 20 * rounds
     assert check_log(settings, held) > len(held)
 
