@@ -19,7 +19,7 @@ from lydite.messages.declaration import Declaration
 from lydite.messages.entry import EntryKind
 from lydite.messages.finding import Finding
 from lydite.sampling import beacon
-from lydite.signing.dsse import KeyId, PublicKey, open_envelope
+from lydite.signing.dsse import KeyId, PublicKey, key_id, open_envelope
 from lydite.tlog import verification as merkle
 from lydite.tlog.checkpoint import Checkpoint, decode_hash
 from lydite.tlog.hashing import leaf_hash
@@ -95,7 +95,9 @@ class _Book:
         self.checkpoint = checkpoint
         self.provider = anchor.provider
         self.keys: dict[KeyId, PublicKey] = {anchor.provider: anchor.provider_public}
-        self.gateway = _keyed(anchor.gateway_public)
+        self.gateway: dict[KeyId, PublicKey] = {
+            key_id(anchor.gateway_public): anchor.gateway_public
+        }
 
     def open(
         self,
@@ -106,9 +108,10 @@ class _Book:
     ) -> bytes:
         """Return the payload of a signed envelope that is in the log as an entry of this kind."""
         envelope = logged.envelope_bytes()
+        payload = open_envelope(envelope, keys, required)
         leaf = entry.of_envelope(envelope, kind, self.provider)
         self.include(leaf, logged.entry, logged.path)
-        return open_envelope(envelope, keys, required)
+        return payload
 
     def include(self, leaf: bytes, number: int, path: Sequence[str]) -> None:
         """Check that the log holds ``leaf`` as its 1-based entry ``number``."""
@@ -119,12 +122,6 @@ class _Book:
         hashes = [decode_hash(each.encode()) for each in path]
         checkpoint = self.checkpoint
         merkle.inclusion(leaf_hash(leaf), number - 1, checkpoint.size, hashes, checkpoint.root)
-
-
-def _keyed(key: PublicKey) -> dict[KeyId, PublicKey]:
-    from lydite.signing.dsse import key_id
-
-    return {key_id(key): key}
 
 
 def _pinned(bundle: Bundle, trust: Trust) -> tokens.Reference:
