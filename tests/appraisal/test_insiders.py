@@ -44,10 +44,14 @@ class Lying(World):
 def outcome(world: World) -> Reason:
     """Return the reason for which the deployment or, if it goes through, its bundle is refused."""
     with pytest.raises((FormatError, VerificationError)) as refused:
-        world.traffic(12)
-        world.judged()
-        world.verify(world.bundle())
+        go_through(world)
     return refused.value.reason
+
+
+def go_through(world: World) -> None:
+    world.traffic(12)
+    world.judged()
+    world.verify(world.bundle())
 
 
 # An auditor who favours or hates a provider.

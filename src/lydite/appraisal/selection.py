@@ -8,10 +8,9 @@ from collections.abc import Sequence
 
 from lydite.appraisal.policy import Policy
 from lydite.errors import Reason, VerificationError
-from lydite.messages.epoch import BeaconRound
 from lydite.messages.epoch import Predicate as Epoch
 from lydite.sampling import beacon, draw, schedule, vrf
-from lydite.sampling.beacon import Chain, Round
+from lydite.sampling.beacon import Chain
 from lydite.signing import notes
 from lydite.tlog.checkpoint import Checkpoint
 from lydite.tlog.policy import Policy as LogPolicy
@@ -58,7 +57,7 @@ def drawn(
             f"epoch {epoch.epoch} says size {epoch.tree_size}, its checkpoint {checkpoint.size}",
         )
     # 2.
-    answer = beacon_round(epoch.beacon, chain)
+    answer = beacon.from_record(chain, epoch.beacon)
     schedule.check(chain, cosigned_s, policy.beacon_margin_s, answer)
     randomness = beacon.verify(chain, answer)
     # 3.
@@ -79,25 +78,6 @@ def drawn(
             f"the policy asks for {policy.epsilon_ppm}",
         )
     return checkpoint, draw.draw(beta, epoch.first, epoch.tree_size, epoch.epsilon_ppm)
-
-
-def beacon_round(message: BeaconRound, chain: Chain) -> Round:
-    """Return the round that an epoch carries.
-
-    Raises:
-        VerificationError: it names another chain than the relying party's.
-    """
-    if message.chain != chain.name:
-        raise VerificationError(
-            Reason.BAD_BEACON, f"round of chain {message.chain!r}, expected {chain.name!r}"
-        )
-    previous = message.previous_signature
-    return Round(
-        number=message.round,
-        signature=bytes.fromhex(message.signature),
-        previous_signature=None if previous is None else bytes.fromhex(previous),
-        randomness=bytes.fromhex(message.randomness),
-    )
 
 
 def check_contiguous(epochs: Sequence[Epoch]) -> None:

@@ -69,21 +69,7 @@ def verify(payload: bytes, trust: Trust) -> Report:
     # 8.
     verdict = decision.decide(bundle.policy, reference, findings)
     result = _result(bundle, book, epochs, verdict)
-    return Report(
-        tier=verdict.tier,
-        reason=verdict.reason,
-        provider=anchor.name,
-        log10_e_milli=verdict.log10_e_milli,
-        audited=verdict.audited,
-        tokens=verdict.tokens,
-        facts=(
-            *_facts(bundle, anchor, checkpoint, epochs, verdict),
-            Fact(name="issued", value=result.issued),
-            Fact(name="beacon", value=beacon.describe(trust.beacon)),
-        ),
-        skipped=verdict.skipped,
-        caveats=CAVEATS,
-    )
+    return _report(book, epochs, verdict, result)
 
 
 class _Book:
@@ -304,19 +290,31 @@ def _result(
     return said
 
 
-def _facts(
-    bundle: Bundle,
-    anchor: Anchor,
-    checkpoint: Checkpoint,
+def _report(
+    book: _Book,
     epochs: Sequence[epoch.Predicate],
     verdict: audit.Verdict,
-) -> tuple[Fact, ...]:
+    result: audit.ResultPredicate,
+) -> Report:
     covered = epochs[-1].tree_size if epochs else 0
-    return (
-        Fact(name="provider", value=f"{anchor.name} ({bundle.provider})"),
-        Fact(name="log", value=f"{checkpoint.origin}, {checkpoint.size} entries"),
-        Fact(name="drawn from", value=f"entries 1 to {covered} in {len(epochs)} epochs"),
-        Fact(name="audited", value=f"{verdict.audited} receipts, {verdict.tokens} tokens"),
-        Fact(name="tokens for 90 % power", value=f"{verdict.tokens_needed}"),
-        Fact(name="log10 E", value=f"{verdict.log10_e_milli / 1000:.3f}"),
+    log, anchor = book.checkpoint, book.anchor
+    return Report(
+        tier=verdict.tier,
+        reason=verdict.reason,
+        provider=anchor.name,
+        log10_e_milli=verdict.log10_e_milli,
+        audited=verdict.audited,
+        tokens=verdict.tokens,
+        facts=(
+            Fact(name="provider", value=f"{anchor.name} ({anchor.provider})"),
+            Fact(name="log", value=f"{log.origin}, {log.size} entries"),
+            Fact(name="drawn from", value=f"entries 1 to {covered} in {len(epochs)} epochs"),
+            Fact(name="audited", value=f"{verdict.audited} receipts, {verdict.tokens} tokens"),
+            Fact(name="tokens for 90 % power", value=f"{verdict.tokens_needed}"),
+            Fact(name="log10 E", value=f"{verdict.log10_e_milli / 1000:.3f}"),
+            Fact(name="issued", value=result.issued),
+            Fact(name="beacon", value=beacon.describe(book.trust.beacon)),
+        ),
+        skipped=verdict.skipped,
+        caveats=CAVEATS,
     )

@@ -76,7 +76,7 @@ def _mirror(arguments: argparse.Namespace) -> int:
     head = mirror.checkpoint
     assert head is not None
     fields: dict[str, object] = {"origin": head.origin, "size": head.size, "root": head.root.hex()}
-    fields.update(kinds)
+    fields.update({str(kind): count for kind, count in kinds.items()})
     _say(fields, arguments, "every entry fetched, and they give the witnessed root")
     return 0
 

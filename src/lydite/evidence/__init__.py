@@ -1,1 +1,1 @@
-"""Kinds of evidence, one folder each, with one floor plan: claims, reference, attester, verifier."""
+"""Kinds of evidence, one folder each, one floor plan: claims, reference, attester, verifier."""
