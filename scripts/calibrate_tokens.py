@@ -88,10 +88,10 @@ NUCLEUS = Sampling(temperature=0.8, top_p=0.95, max_tokens=TOKENS_AN_ANSWER)
 TOP_K = Sampling(temperature=0.6, top_k=40, max_tokens=TOKENS_AN_ANSWER)
 GREEDY = Sampling(temperature=0.0, max_tokens=TOKENS_AN_ANSWER)
 CELLS = (
-    Cell("bf16/batch-16/drawn", "bf16", 16, 1, DRAWN, 224),
-    Cell("bf16/batch-16/nucleus", "bf16", 16, 1, NUCLEUS, 96),
-    Cell("bf16/batch-16/top-k", "bf16", 16, 1, TOP_K, 96),
-    Cell("bf16/batch-16/greedy", "bf16", 16, 1, GREEDY, 96),
+    Cell("bf16/batch-16/drawn", "bf16", 16, 1, DRAWN, 288),
+    Cell("bf16/batch-16/nucleus", "bf16", 16, 1, NUCLEUS, 128),
+    Cell("bf16/batch-16/top-k", "bf16", 16, 1, TOP_K, 128),
+    Cell("bf16/batch-16/greedy", "bf16", 16, 1, GREEDY, 128),
     Cell("bf16/batch-8/2-threads/drawn", "bf16", 8, 2, DRAWN, 96),
     Cell("bf16/batch-1/drawn", "bf16", 1, 1, DRAWN, 64),
     Cell("fp32/batch-16/drawn", "fp32", 16, 1, DRAWN, 96),
