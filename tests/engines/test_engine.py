@@ -6,7 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from answering import SMALL, answer, job, margins, text, together, tokens
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from lydite.engines.protocol import Job
 from lydite.engines.transformers_engine import TransformersEngine
@@ -201,3 +203,43 @@ def test_torn_weights_are_refused(tmp_path: Path) -> None:
     weights.write_bytes(weights.read_bytes()[:-1000])
     with pytest.raises(ConfigurationError):
         TransformersEngine.load(tmp_path / "model")
+
+
+OTHER_MODELS = {
+    "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 256},
+    "mistral": {"sliding_window": 12},
+    "qwen2": {},
+    "gemma2": {"sliding_window": 12, "head_dim": 16},
+    "phi3": {"pad_token_id": 0},
+}
+SHAPE = {
+    "vocab_size": 2048,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "max_position_embeddings": 256,
+    "initializer_range": 0.3,
+    "bos_token_id": 0,
+    "eos_token_id": 1,
+}
+
+
+@pytest.mark.parametrize("kind", OTHER_MODELS)
+def test_other_architectures_decode_together_as_they_recompute(tmp_path: Path, kind: str) -> None:
+    torch.manual_seed(3)
+    config = AutoConfig.for_model(kind, **{**SHAPE, **OTHER_MODELS[kind]})
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(SMALL / name, tmp_path)
+    engine = TransformersEngine.load(tmp_path, "fp32")
+    assert engine.context_length == 256
+    many = jobs(engine, 6, Sampling(max_tokens=20, ignore_eos=True, temperature=0.9))
+
+    async def run() -> list[list[int]]:
+        return [tokens(one) for one in await together(*(answer(engine, j) for j in many))]
+
+    for one, output in zip(many, asyncio.run(run()), strict=True):
+        assert margins(engine, one, output).max() < 0.01
+    engine.close()

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from lydite.engines.weights import measure
 from lydite.errors import LyditeError
 
 
@@ -30,16 +31,15 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         ConfigurationError: the directory holds no model, or the port cannot be had.
     """
+    name = options.name or options.model.resolve().name
+    root = measure(options.model).root
     import torch
 
     from lydite.engines.listening import serve
     from lydite.engines.server import create_app
     from lydite.engines.transformers_engine import TransformersEngine
-    from lydite.engines.weights import measure
 
     torch.set_num_threads(options.threads)
-    name = options.name or options.model.resolve().name
-    root = measure(options.model).root
     engine = TransformersEngine.load(options.model, options.dtype, options.max_batch)
     app = create_app(engine, name)
     asyncio.run(serve(app, options.host, options.port, name, root))
