@@ -91,5 +91,5 @@ def receipt_of(draft: Draft, stamp: Stamp) -> Receipt:
 
 def _timestamp(time_ms: int) -> str:
     """Return RFC 3339 in UTC with milliseconds."""
-    moment = datetime.fromtimestamp(time_ms // 1000, UTC)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{time_ms % 1000:03d}Z"
+    second = datetime.fromtimestamp(time_ms // 1000, UTC).isoformat()[:19]
+    return f"{second}.{time_ms % 1000:03d}Z"
