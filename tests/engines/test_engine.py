@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from lydite.engines.protocol import Job
 from lydite.engines.transformers_engine import TransformersEngine
-from lydite.errors import ConfigurationError, UnavailableError
+from lydite.errors import ConfigurationError, FormatError, UnavailableError
 from lydite.evidence.tokens.sampling import Sampling
 
 FREE = Sampling(max_tokens=24, ignore_eos=True)
@@ -187,6 +187,17 @@ def test_recomputed_logits_have_a_row_for_each_output_token(engine: Transformers
     assert logits.shape == (2, engine.vocabulary)
     assert logits.dtype == np.float32
     assert np.allclose(logits[0], engine.logits([0, 5, 9], [1])[0], atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "output"),
+    [([], [1]), ([1], []), ([1], [2048]), ([-1], [1]), ([1] * 1000, [1] * 25)],
+)
+def test_tokens_that_no_answer_can_have_are_not_recomputed(
+    engine: TransformersEngine, prompt: list[int], output: list[int]
+) -> None:
+    with pytest.raises(FormatError):
+        engine.logits(prompt, output)
 
 
 @pytest.mark.parametrize("missing", ["model.safetensors", "tokenizer.json", "config.json"])

@@ -14,6 +14,9 @@ from transformers import AutoTokenizer
 
 from lydite.errors import ConfigurationError, FormatError
 
+_UNLIMITED = 1 << 40
+"""Tokens; how much a model can take is for its engine to say."""
+
 
 class DirectoryCodec:
     """The tokenizer of one local Hugging Face model directory."""
@@ -27,7 +30,9 @@ class DirectoryCodec:
         if not directory.is_dir():
             raise ConfigurationError(f"no model directory at {directory}")
         try:
-            self._tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
+            self._tokenizer = AutoTokenizer.from_pretrained(
+                directory, local_files_only=True, model_max_length=_UNLIMITED
+            )
         except (OSError, ValueError) as error:
             raise ConfigurationError(f"no tokenizer in {directory}: {error}") from error
         self._byte_of = _byte_alphabet()

@@ -5,6 +5,7 @@ text. Knows nothing of receipts, and keeps nothing of what it answers.
 """
 
 import asyncio
+import functools
 import re
 import secrets
 import time
@@ -29,6 +30,8 @@ SEED_HEADER = "x-lydite-seed"
 REQUEST_ID_HEADER = "x-request-id"
 """Becomes the part of the answer's id after the prefix."""
 MAX_BODY_BYTES = 2 << 20
+_QUICK_BODY_BYTES = 64 << 10
+"""What takes longer than this to tokenize must not keep others waiting."""
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _SEED = re.compile(r"[0-9]{1,20}")
@@ -99,7 +102,9 @@ async def _understood(http: HttpRequest, settings: _Settings) -> Request:
     """Return what ``http`` asks for, if it can be answered."""
     body = await _body(http)
     try:
-        request = parse(http.url.path, body, settings.engine.codec)
+        reading = functools.partial(parse, http.url.path, body, settings.engine.codec)
+        large = len(body) > _QUICK_BODY_BYTES
+        request = await asyncio.to_thread(reading) if large else reading()
     except FormatError as error:
         code = "unsupported" if error.reason is Reason.UNSUPPORTED else None
         raise _RefusedError(400, str(error), code) from error

@@ -21,7 +21,7 @@ from lydite.engines.batching import Decoder
 from lydite.engines.codec import DirectoryCodec
 from lydite.engines.detokenizer import Detokenizer
 from lydite.engines.protocol import FinishReason, Job, Piece, TokenLogprobs
-from lydite.errors import ConfigurationError, LyditeError
+from lydite.errors import ConfigurationError, FormatError, LyditeError, Reason
 from lydite.evidence.tokens.attester import sample
 
 Dtype = Literal["bf16", "fp32"]
@@ -96,8 +96,19 @@ class TransformersEngine:
         """Return the logits that each output token was drawn from, in one teacher-forced pass.
 
         Shape (len(output_ids), vocabulary).
+
+        Raises:
+            FormatError: prompt or output is empty, has a token that the model does not know, or
+                both together do not fit into the context.
         """
-        ids = torch.tensor([[*prompt_ids, *output_ids][:-1]])
+        every = [*prompt_ids, *output_ids]
+        if not prompt_ids or not output_ids or not all(0 <= t < self.vocabulary for t in every):
+            raise FormatError("tokens: none, or one that the model does not know")
+        if len(every) > self.context_length:
+            raise FormatError(
+                f"tokens: {len(every)} do not fit into {self.context_length}", Reason.TOO_LARGE
+            )
+        ids = torch.tensor([every[:-1]])
         output = self._model(input_ids=ids, use_cache=False, logits_to_keep=len(output_ids))
         logits: NDArray[np.float32] = output.logits[0].float().numpy()
         return logits
