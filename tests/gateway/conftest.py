@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import msgspec
 import pytest
+import uvloop
 
 from lydite.gateway import settings as gateway_settings
 from lydite.gateway.service import Gateway
@@ -64,9 +65,9 @@ def prepare(directory: Path, upstream: str, **changes: Any) -> Settings:
 class Bench:
     """An event loop in a thread, the engine and the gateways that run in it."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, loop: asyncio.AbstractEventLoop) -> None:
         self.directory = directory
-        self.loop = asyncio.new_event_loop()
+        self.loop = loop
         self._thread = threading.Thread(target=self.loop.run_forever, daemon=True)
         self._thread.start()
         self.engine = ScriptedEngine()
@@ -102,9 +103,12 @@ class Bench:
         self.loop.close()
 
 
-@pytest.fixture(scope="module")
-def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    bench = Bench(tmp_path_factory.mktemp("bench"))
+@pytest.fixture(scope="module", params=["uvloop", pytest.param("asyncio", marks=pytest.mark.slow)])
+def bench(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Bench]:
+    loops = {"uvloop": uvloop.new_event_loop, "asyncio": asyncio.new_event_loop}
+    bench = Bench(tmp_path_factory.mktemp("bench"), loops[request.param]())
     yield bench
     bench.close()
 

@@ -143,8 +143,8 @@ def test_neither_side_can_set_our_headers(bench: Bench, gateway: Gateway) -> Non
     )
     body = json.dumps(script(raw)).encode()
     forged = (
-        b"X-Lydite-Seed: 1\r\nX-Request-Id: mine\r\nConnection: x-secret\r\nX-Secret: 1\r\n"
-        b"Authorization: Bearer k\r\n"
+        b"X-Lydite-Seed: 1\r\nX_Lydite_Seed: 1\r\nContent_Length: 0\r\nX-Request-Id: mine\r\n"
+        b"Connection: x-secret\r\nX-Secret: 1\r\nAuthorization: Bearer k\r\n"
     )
     got = ask(gateway.port, post(CHAT, body, forged))
     check_plain(got, body, chat())
@@ -152,6 +152,7 @@ def test_neither_side_can_set_our_headers(bench: Bench, gateway: Gateway) -> Non
     head = bench.engine.seen[-1].head
     assert head.count(b"x-lydite-seed") == 1
     assert b"mine" not in head
+    assert b"_" not in head.partition(b"authorization")[0]
     assert b"x-secret" not in head
     assert b"authorization: Bearer k" in head
 

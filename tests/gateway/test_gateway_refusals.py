@@ -57,6 +57,7 @@ MALFORMED = {
     "version 0.9": b"GET /v1/models\r\n\r\n",
     "version 2.0": b"GET /v1/models HTTP/2.0\r\nHost: t\r\n\r\n",
     "version 1.2": b"GET /v1/models HTTP/1.2\r\nHost: t\r\n\r\n",
+    "target beyond ascii": b"GET /v1/models?\xc3\xa4 HTTP/1.1\r\nHost: t\r\n\r\n",
     "no method": b"/v1/models HTTP/1.1\r\nHost: t\r\n\r\n",
     "unknown method": b"BREW /v1/models HTTP/1.1\r\nHost: t\r\n\r\n",
     "tls": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",

@@ -44,12 +44,17 @@ class Checkpointer:
         """Do a round at every beat at which there is something to do, until cancelled."""
         while True:
             await asyncio.sleep(self._beat_s)
-            if self._covered == self._log.size:
+            if not self.behind:
                 continue
             try:
                 await self.witnessed()
             except LyditeError as error:
                 _logger.warning("checkpoint: %s", error)
+
+    @property
+    def behind(self) -> bool:
+        """Whether the log has grown since the last witnessed checkpoint."""
+        return self._covered != self._log.size
 
     async def witnessed(self) -> Witnessed:
         """Return a witnessed checkpoint over everything that was in the log when this was called.

@@ -326,5 +326,5 @@ def _check_head(version: str, target: bytes, fields: list[Field]) -> None:
         raise RefusedError(400, "transfer coding other than chunked")
     if heads.values(fields, b"upgrade"):
         raise RefusedError(400, _NO_UPGRADE)
-    if not target.startswith(b"/"):
-        raise RefusedError(400, "the target must be a path")
+    if not target.startswith(b"/") or not target.isascii():
+        raise RefusedError(400, "the target must be a path in ASCII")

@@ -58,7 +58,10 @@ def values(fields: Fields, name: bytes) -> list[bytes]:
 
 
 def end_to_end(fields: Fields, stopped: frozenset[bytes]) -> list[Field]:
-    """Return the fields that pass: not stopped by name, not named by Connection, not ours."""
+    """Return the fields that pass: not stopped by name, not named by Connection, not ours.
+
+    A name with underscores is judged as if they were dashes, since some servers read it so.
+    """
     named = {
         token.strip().lower()
         for value in values(fields, b"connection")
@@ -67,8 +70,12 @@ def end_to_end(fields: Fields, stopped: frozenset[bytes]) -> list[Field]:
     return [
         (name, value)
         for name, value in fields
-        if name not in stopped and name not in named and not name.startswith(OURS)
+        if name not in named and not _stops(name.replace(b"_", b"-"), stopped)
     ]
+
+
+def _stops(name: bytes, stopped: frozenset[bytes]) -> bool:
+    return name in stopped or name.startswith(OURS)
 
 
 def upstream_head(

@@ -120,7 +120,8 @@ class Gateway:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.to_thread(self._recorder.stop)
         with contextlib.suppress(LyditeError):  # unwitnessed or unwritten: the next start does it
-            await self._checkpointer.witnessed()
+            if self._checkpointer.behind:
+                await self._checkpointer.witnessed()
         self._checkpointer.close()
         self._journal.close()
         self._log.close()

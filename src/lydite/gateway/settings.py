@@ -12,6 +12,8 @@ from lydite.errors import ConfigurationError
 from lydite.sampling.beacon import Chain
 
 Positive = Annotated[int, msgspec.Meta(gt=0)]
+Body = Annotated[int, msgspec.Meta(gt=0, le=80 * 1024 * 1024)]
+"""Two of these, in base64, fit into the largest opening."""
 
 
 class _Frozen(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -23,9 +25,10 @@ class Limits(_Frozen, frozen=True, kw_only=True):
 
     head_bytes: Positive = 32 * 1024
     fields: Positive = 100
-    target_bytes: Positive = 8 * 1024
-    body_bytes: Positive = 64 * 1024 * 1024
-    answer_bytes: Positive = 64 * 1024 * 1024
+    target_bytes: Annotated[int, msgspec.Meta(gt=0, le=200)] = 200
+    """As long as an opening can hold."""
+    body_bytes: Body = 64 * 1024 * 1024
+    answer_bytes: Body = 64 * 1024 * 1024
     head_timeout_ms: Positive = 10_000
     body_timeout_ms: Positive = 30_000
     idle_timeout_ms: Positive = 75_000

@@ -69,7 +69,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._clear()
         self._sink = sink
         self._parser = httptools.HttpResponseParser(self)
-        if self._transport is not None:
+        if self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
             self._transport.write(request)
 
@@ -82,12 +82,12 @@ class UpstreamConnection(asyncio.Protocol):
 
     def pause(self) -> None:
         """Read no more from the engine for now."""
-        if self._transport is not None:
+        if self._transport is not None and not self._transport.is_closing():
             self._transport.pause_reading()
 
     def resume(self) -> None:
         """Read on."""
-        if self._transport is not None:
+        if self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
 
     def abort(self) -> None:
@@ -191,6 +191,8 @@ class UpstreamConnection(asyncio.Protocol):
 
 
 def _check_framing(status: int, fields: list[Field]) -> None:
+    if status < 100:
+        raise FormatError(f"status {status}")
     lengths = values(fields, b"content-length")
     codings = values(fields, b"transfer-encoding")
     if status in (204, 304):
