@@ -19,6 +19,7 @@ from lydite.sampling import vrf
 from lydite.sampling.beacon import Chain
 from lydite.signing import keys, notes
 from lydite.signing.keys import Signer, sign_envelope
+from lydite.tlog import policy as policies
 
 _ROLES = ("provider", "gateway", "log", "vrf")
 
@@ -93,9 +94,7 @@ def _settings(arguments: argparse.Namespace) -> settings.Settings:
         except FormatError as error:
             raise ConfigurationError(f"beacon chain {arguments.beacon}: {error}") from error
         beacon = settings.Beacon(chain=chain, url=arguments.beacon_url)
-    witnesses = "quorum none\n"
-    if arguments.witnesses is not None:
-        witnesses = read(arguments.witnesses).decode("utf-8", "replace")
+    quorum, witnesses = _witnesses(arguments.witnesses)
     return settings.Settings(
         upstream=arguments.upstream,
         state=str(directory / "state"),
@@ -103,11 +102,25 @@ def _settings(arguments: argparse.Namespace) -> settings.Settings:
         declaration=str(directory / "declaration.json"),
         origin=arguments.name,
         port=arguments.port,
-        policy=witnesses,
+        witnesses=witnesses,
+        policy=quorum,
         auditors=tuple(arguments.auditor),
         audit_token=secrets.token_urlsafe(24),
         beacon=beacon,
     )
+
+
+def _witnesses(path: Path | None) -> tuple[str, tuple[settings.Witness, ...]]:
+    """Return the tlog-policy in a file, and the witnesses that it gives URLs for."""
+    if path is None:
+        return "quorum none\n", ()
+    try:
+        text = read(path)
+        named = policies.parse(text).witnesses.values()
+    except FormatError as error:
+        raise ConfigurationError(f"witnesses {path}: {error}") from error
+    found = [settings.Witness(url=each.url, vkey=str(each.key)) for each in named if each.url]
+    return text.decode(), tuple(found)
 
 
 def _declaration(arguments: argparse.Namespace, provider: Signer) -> bytes:

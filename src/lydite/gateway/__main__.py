@@ -25,7 +25,9 @@ async def serve(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, done.set)
     async with Gateway(settings) as gateway:
-        sys.stdout.write(json.dumps({"port": gateway.port, "log": str(gateway.log_key)}) + "\n")
+        url = f"http://{settings.host}:{gateway.port}"
+        said = {"port": gateway.port, "url": url, "log": str(gateway.log_key)}
+        sys.stdout.write(json.dumps(said) + "\n")
         sys.stdout.flush()
         await done.wait()
 

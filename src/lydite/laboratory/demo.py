@@ -48,7 +48,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     directory: Path
     models: Path = Path("models")
     reference: Path = Path("data/reference/tokens/lydite-base.json")
-    requests: int = 24
+    requests: int = 60
     rounds: int = 2
     max_tokens: int = 64
     rate_ppm: int = 500_000

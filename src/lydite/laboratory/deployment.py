@@ -64,7 +64,8 @@ def deploy(
     auditor = keys.create(_place(directory / "auditor") / "auditor.key")
     chain, beacon_url = _beacon(processes, directory)
     sites = [_Site.prepare(directory / name, name) for name in engines]
-    quorum = _witnesses(processes, directory, [site.log_vkey for site in sites])
+    witnesses = _witnesses(processes, directory, [site.log_vkey for site in sites])
+    quorum = _quorum(witnesses)
     beacon = settings.Beacon(chain=chain, url=beacon_url, margin_s=policy.beacon_margin_s)
     gateways = []
     for site in sites:
@@ -75,6 +76,7 @@ def deploy(
             declaration=str(site.declare(reference)),
             origin=site.origin,
             port=0,
+            witnesses=witnesses,
             policy=quorum,
             auditors=(auditor.public.hex(),),
             audit_token=site.token,
@@ -184,8 +186,9 @@ def _beacon(processes: Processes, directory: Path) -> tuple[Chain, str]:
     return chain, _origin_of(said)
 
 
-def _witnesses(processes: Processes, directory: Path, logs: Sequence[str]) -> str:
-    """Start the witnesses and return a tlog-policy that asks for every one of them."""
+def _witnesses(
+    processes: Processes, directory: Path, logs: Sequence[str]
+) -> tuple[settings.Witness, ...]:
     services = []
     for name in WITNESSES:
         place = _place(directory / name)
@@ -195,8 +198,12 @@ def _witnesses(processes: Processes, directory: Path, logs: Sequence[str]) -> st
         for log in logs:
             arguments += ["--log", log]
         services.append(processes.start(name, "lydite.tlog.witness_server", *arguments))
-    said = zip(WITNESSES, (service.ready() for service in services), strict=True)
-    lines = [f"witness {name} {each['vkey']} {each['url']}" for name, each in said]
-    return "\n".join(
-        [*lines, f"group all-of-them all {' '.join(WITNESSES)}", "quorum all-of-them", ""]
-    )
+    said = [service.ready() for service in services]
+    return tuple(settings.Witness(url=each["url"], vkey=each["vkey"]) for each in said)
+
+
+def _quorum(witnesses: Sequence[settings.Witness]) -> str:
+    """Return a tlog-policy that asks for every witness."""
+    names = [witness.vkey.partition("+")[0] for witness in witnesses]
+    lines = [f"witness {name} {each.vkey}" for name, each in zip(names, witnesses, strict=True)]
+    return "\n".join([*lines, f"group everyone all {' '.join(names)}", "quorum everyone", ""])
