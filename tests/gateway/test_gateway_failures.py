@@ -252,6 +252,17 @@ def test_a_client_that_does_not_read_makes_the_engine_wait(bench: Bench, gateway
     assert wire.from_stream(got.body)[1] == b"".join([*pieces, b"data: [DONE]\n\n"])
 
 
+def test_a_slow_reader_gets_the_whole_of_a_last_answer(bench: Bench, gateway: Gateway) -> None:
+    large = b"x" * 20_000_000
+    body = json.dumps(script(plain(large))).encode()
+    with Wire(gateway.port) as connection:
+        connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)
+        connection.send(post(CHAT, body, b"Connection: close\r\n"))
+        time.sleep(2.0)
+        assert connection.read().body == large
+        assert connection.closed()
+
+
 def test_the_sdk_raises_on_a_broken_stream(gateway: Gateway) -> None:
     client = openai.OpenAI(
         base_url=f"http://127.0.0.1:{gateway.port}/v1", api_key="k", max_retries=0

@@ -50,6 +50,8 @@ class Checkpointer:
                 await self.witnessed()
             except LyditeError as error:
                 _logger.warning("checkpoint: %s", error)
+            except Exception:  # a bug in one round must not end all later ones unnoticed
+                _logger.exception("checkpoint")
 
     @property
     def behind(self) -> bool:

@@ -90,6 +90,7 @@ class ClientConnection(asyncio.Protocol):
         self._closing = False
         self._paused = False
         self._deadline = _NEVER
+        self._unsent = 0
         self._loose_bytes = 0
         self._reset()
 
@@ -128,7 +129,14 @@ class ClientConnection(asyncio.Protocol):
         """Drop a connection that is too slow; let a running handler look at its own timeouts."""
         if self._handler is not None:
             self._handler.sweep(now)
-        elif now >= self._deadline and self._transport is not None:
+            return
+        if self._transport is None:
+            return
+        unsent = self._transport.get_write_buffer_size()
+        if unsent < self._unsent:  # it reads, if slowly
+            self._deadline = now + self._patience_s(unsent)
+        self._unsent = unsent
+        if now >= self._deadline:
             self._transport.abort()
 
     def drain(self) -> None:
@@ -298,13 +306,19 @@ class ClientConnection(asyncio.Protocol):
         if self._paused and self._handler is handler:
             handler.pause()
 
+    def _patience_s(self, unsent: int) -> float:
+        """Return how long a client may do nothing: less once it has all that it will get."""
+        if self._closing and not unsent:
+            return _LINGER_S
+        return self._limits.idle_timeout_ms / 1000
+
     def _close(self) -> None:
         """Hang up behind what is written, leaving a slow client time to read it."""
         self._closing = True
         self._keep = False
-        self._deadline = self._now() + _LINGER_S
         if self._transport is None or self._transport.is_closing():
             return
+        self._deadline = self._now() + self._patience_s(self._transport.get_write_buffer_size())
         if self._transport.can_write_eof():
             self._transport.write_eof()
         else:

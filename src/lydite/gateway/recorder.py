@@ -147,7 +147,7 @@ class Recorder:
             self._refuse(error)
             results = [StorageError("the recorder failed")] * len(batch)
         if self._loop is not None:
-            self._loop.call_soon_threadsafe(_deliver, batch, results)
+            self._loop.call_soon_threadsafe(_deliver, self._loop, batch, results)
 
     def _refuse(self, error: Exception) -> None:
         if not self.failing:
@@ -227,6 +227,9 @@ def _weight(job: _Job) -> int:
     return len(work.request) + sum(map(len, work.response))
 
 
-def _deliver(batch: list[_Job], results: Sequence[Entered | LyditeError]) -> None:
+def _deliver(
+    loop: asyncio.AbstractEventLoop, batch: list[_Job], results: Sequence[Entered | LyditeError]
+) -> None:
+    """Tell each of a batch in a turn of the loop of its own, so that none can stop the others."""
     for job, result in zip(batch, results, strict=True):
-        job.done(result)
+        loop.call_soon(job.done, result)

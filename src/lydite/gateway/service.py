@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -31,6 +32,8 @@ from lydite.tlog import policy as policies
 from lydite.tlog.store import LogStore
 from lydite.tlog.witness_client import WitnessClient
 
+_logger = logging.getLogger(__name__)
+
 
 class Gateway:
     """One gateway before one engine. ``async with Gateway(settings)`` starts and stops it."""
@@ -53,12 +56,12 @@ class Gateway:
         self._declaration, stamp = _declared(settings, self._provider, self._gateway)
         self._log = LogStore.open(state / "log", settings.origin, signers["log"])
         try:
+            self._checkpointer = _checkpointer(settings, self._log)
             self._journal = Journal(state / "journal")
-        except LyditeError:
+        except BaseException:
             self._log.close()
             raise
         self._recorder = Recorder(self._journal, self._log, stamp, clock)
-        self._checkpointer = _checkpointer(settings, self._log)
         self._clock = clock
         self._tasks: list[asyncio.Task[None]] = []
         self._server: asyncio.Server | None = None
@@ -205,7 +208,10 @@ def _public(key: str) -> PublicKey:
 async def _sweep(desk: Desk, beat_s: float) -> None:
     while True:
         await asyncio.sleep(beat_s)
-        desk.sweep()
+        try:
+            desk.sweep()
+        except Exception:  # a bug met with one connection must not let all others wait for ever
+            _logger.exception("sweep")
 
 
 async def _drain(desk: Desk, limit_s: float) -> None:
