@@ -155,15 +155,14 @@ def test_leaving_an_answer_stops_the_work_on_it() -> None:
 def test_closing_the_engine_fails_what_is_unfinished() -> None:
     engine = TransformersEngine.load(SMALL, "fp32", max_batch=1)
 
-    async def run() -> None:
-        pieces = engine.generate(job(engine, "hi", Sampling(max_tokens=900, ignore_eos=True)))
-        await anext(pieces)
+    async def run() -> list[BaseException | list[int]]:
+        long = job(engine, "hi", Sampling(max_tokens=900, ignore_eos=True))
+        answers = [asyncio.create_task(answer(engine, long)) for _ in range(3)]
+        await asyncio.sleep(0.1)  # one is being decoded, the others wait for its place
         await asyncio.to_thread(engine.close)
-        async for _ in pieces:
-            pass
+        return await asyncio.gather(*answers, return_exceptions=True)
 
-    with pytest.raises(UnavailableError):
-        asyncio.run(run())
+    assert [type(outcome) for outcome in asyncio.run(run())] == [UnavailableError] * 3
 
 
 def test_a_model_that_fails_fails_its_answers_and_serves_the_next() -> None:

@@ -1,13 +1,13 @@
 """Continuous batching: several answers decoded together, each joining and leaving as it likes.
 
-One thread owns the model. A new answer is prefilled alone and then joins the batch; the rows are
+One thread owns the model. New answers are prefilled apart and then join the batch; the rows are
 aligned at their ends, so every row's next token falls into the same column of the key-value
 cache, and what lies left of a shorter row is masked. Knows nothing of HTTP or of text.
 """
 
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -46,52 +46,56 @@ class Batch:
         self.rows: list[Row] = []
 
     @torch.inference_mode()
-    def join(self, row: Row) -> None:
-        """Prefill ``row`` alone, draw its first token, and let it join the others."""
-        cache = DynamicCache()
-        prompt = torch.tensor([row.prompt_ids])
-        output = self._model(input_ids=prompt, past_key_values=cache, logits_to_keep=1)
-        token = row.choose(output.logits[0, -1].float())
-        if token is None:
-            return
-        self._merge(cache, prompt.shape[1])
-        self._lengths.append(prompt.shape[1])
-        self._tokens.append(token)
-        self.rows.append(row)
+    def join(self, rows: Sequence[Row]) -> None:
+        """Prefill ``rows`` together, draw their first tokens, and let them join the others."""
+        lengths = [len(row.prompt_ids) for row in rows]
+        prompts = torch.zeros(len(rows), max(lengths), dtype=torch.long)
+        for prompt, row in zip(prompts, rows, strict=True):
+            prompt[-len(row.prompt_ids) :] = torch.tensor(row.prompt_ids)
+        fresh = Batch(self._model)
+        fresh._cache, fresh._lengths, fresh.rows = DynamicCache(), lengths, list(rows)
+        fresh._keep(fresh._draw(prompts))
+        if fresh.rows:
+            self._merge(fresh)
 
     @torch.inference_mode()
     def step(self) -> None:
         """Draw one more token for every row; let go of those that end."""
-        width = max(self._lengths) + 1
-        lengths = torch.tensor(self._lengths)[:, None]
-        output = self._model(
-            input_ids=torch.tensor(self._tokens)[:, None],
-            attention_mask=(torch.arange(width) >= width - 1 - lengths).long(),
-            position_ids=lengths,
-            past_key_values=self._cache,
-        )
-        drawn = [
-            row.choose(one)
-            for row, one in zip(self.rows, output.logits[:, -1].float(), strict=True)
-        ]
         self._lengths = [length + 1 for length in self._lengths]
-        self._keep([index for index, token in enumerate(drawn) if token is not None], drawn)
+        self._keep(self._draw(torch.tensor(self._tokens)[:, None]))
 
     def drop_cancelled(self) -> None:
         """Let go of the rows that nobody waits for."""
-        staying = [index for index, row in enumerate(self.rows) if not row.cancelled()]
-        self._keep(staying, list(self._tokens))
+        pairs = zip(self._tokens, self.rows, strict=True)
+        self._keep([None if row.cancelled() else token for token, row in pairs])
 
     def fail(self, error: LyditeError) -> None:
         """Give up every row."""
         for row in self.rows:
             row.fail(error)
-        self._keep([], [])
+        self._keep([None] * len(self.rows))
 
-    def _keep(self, staying: list[int], tokens: list[int | None]) -> None:
-        self._tokens = [token for index in staying if (token := tokens[index]) is not None]
-        if len(staying) == len(self.rows):
+    def _draw(self, tokens: torch.Tensor) -> list[int | None]:
+        """Let every row choose after its last ``tokens``, shape (rows, columns)."""
+        lengths = torch.tensor(self._lengths)[:, None]
+        columns = torch.arange(int(lengths.max()))
+        places = columns - (len(columns) - lengths)  # negative left of where a row begins
+        output = self._model(
+            input_ids=tokens,
+            attention_mask=(places >= 0).long(),
+            position_ids=places.clamp_min(0)[:, -tokens.shape[1] :],
+            past_key_values=self._cache,
+            logits_to_keep=1,
+        )
+        logits = output.logits[:, -1].float()
+        return [row.choose(one) for row, one in zip(self.rows, logits, strict=True)]
+
+    def _keep(self, tokens: Sequence[int | None]) -> None:
+        """Keep the rows that have a last token, and it."""
+        self._tokens = [token for token in tokens if token is not None]
+        if len(self._tokens) == len(self.rows):
             return
+        staying = [index for index, token in enumerate(tokens) if token is not None]
         self.rows = [self.rows[index] for index in staying]
         self._lengths = [self._lengths[index] for index in staying]
         if not staying:
@@ -102,18 +106,26 @@ class Batch:
             layer.keys = layer.keys[chosen, :, -width:]
             layer.values = layer.values[chosen, :, -width:]
 
-    def _merge(self, cache: Any, length: int) -> None:
+    def _merge(self, fresh: "Batch") -> None:
         if self._cache is None:
-            self._cache = cache
-            return
-        width = max(*self._lengths, length)
-        for ours, new in zip(self._cache.layers, cache.layers, strict=True):
-            ours.keys = torch.cat([_widen(ours.keys, width), _widen(new.keys, width)])
-            ours.values = torch.cat([_widen(ours.values, width), _widen(new.values, width)])
+            self._cache = fresh._cache
+        else:
+            width = max(*self._lengths, *fresh._lengths)
+            pairs = zip(self._cache.layers, fresh._cache.layers, strict=True)
+            joined = [
+                (_stack(ours.keys, new.keys, width), _stack(ours.values, new.values, width))
+                for ours, new in pairs
+            ]  # all of it before any of it is put in place: memory may run out
+            for layer, (keys, values) in zip(self._cache.layers, joined, strict=True):
+                layer.keys, layer.values = keys, values
+        self.rows += fresh.rows
+        self._tokens += fresh._tokens
+        self._lengths += fresh._lengths
 
 
-def _widen(states: torch.Tensor, width: int) -> torch.Tensor:
-    return pad(states, (0, 0, width - states.shape[2], 0))
+def _stack(above: torch.Tensor, below: torch.Tensor, width: int) -> torch.Tensor:
+    """Return the rows of both, aligned at their ends, ``width`` columns wide."""
+    return torch.cat([pad(one, (0, 0, width - one.shape[2], 0)) for one in (above, below)])
 
 
 class Decoder:
@@ -131,7 +143,13 @@ class Decoder:
         self._thread.start()
 
     def submit(self, row: Row) -> None:
-        """Let ``row`` be decoded as soon as there is room."""
+        """Let ``row`` be decoded as soon as there is room.
+
+        Raises:
+            UnavailableError: the decoder was closed.
+        """
+        if self._closing.is_set():
+            raise UnavailableError("the engine was closed", Reason.UPSTREAM_FAILED)
         self._waiting.put(row)
 
     def close(self) -> None:
@@ -150,23 +168,46 @@ class Decoder:
             except RuntimeError as error:  # torch's: out of memory, an unsupported operation
                 self._batch.fail(UnavailableError(f"model: {error}", Reason.UPSTREAM_FAILED))
             self._after_step()
-        self._batch.fail(UnavailableError("the engine was closed", Reason.UPSTREAM_FAILED))
+        closed = UnavailableError("the engine was closed", Reason.UPSTREAM_FAILED)
+        self._batch.fail(closed)
+        while not self._waiting.empty():
+            row = self._waiting.get()
+            if row is not None:
+                row.fail(closed)
         self._after_step()
 
     def _admit(self) -> bool:
         """Let waiting rows join, sleeping if there is nothing else to do; False ends the thread."""
-        while len(self._batch.rows) < self._max_batch:
+        arrived: list[Row] = []
+        while len(self._batch.rows) + len(arrived) < self._max_batch:
             try:
-                row = self._waiting.get(block=not self._batch.rows)
+                row = self._waiting.get(block=not self._batch.rows and not arrived)
             except queue.Empty:
-                return not self._closing.is_set()
+                break
             if row is None or self._closing.is_set():
-                return False
-            if row.cancelled():
-                continue
+                break
+            if not row.cancelled():
+                arrived.append(row)
+        for group in _alike(arrived):
             try:
-                self._batch.join(row)
+                self._batch.join(group)
             except RuntimeError as error:
-                row.fail(UnavailableError(f"model: {error}", Reason.UPSTREAM_FAILED))
+                for row in group:
+                    row.fail(UnavailableError(f"model: {error}", Reason.UPSTREAM_FAILED))
             self._after_step()
         return not self._closing.is_set()
+
+
+def _alike(rows: Sequence[Row]) -> list[list[Row]]:
+    """Return ``rows`` in groups of which no more than half is padding."""
+    groups: list[list[Row]] = []
+    filled = 0
+    for row in sorted(rows, key=lambda row: len(row.prompt_ids)):
+        length = len(row.prompt_ids)
+        if groups and length * (len(groups[-1]) + 1) <= 2 * (filled + length):
+            groups[-1].append(row)
+            filled += length
+        else:
+            groups.append([row])
+            filled = length
+    return groups

@@ -30,10 +30,14 @@ def hashes(seed: int, position: int, tokens: NDArray[np.int64]) -> _Words:
     ``seed`` counts modulo 2^64 and ``position`` modulo 2^32; ``position`` is the index of the last
     input token, so the first output token uses prompt length - 1.
     """
-    state = np.zeros(1, dtype=np.uint32)
-    for word in (seed & _MASK, (seed >> 32) & _MASK, position & _MASK):
-        state = _absorb(state, np.array([word], dtype=np.uint32))
-    return _finish(_absorb(state, tokens.astype(np.uint32)))
+    words = np.array([seed & _MASK, (seed >> 32) & _MASK, position & _MASK], dtype=np.uint32)
+    state = 0
+    for mixed in _mix(words).tolist():
+        state ^= mixed
+        rotated = state << 13 | state >> 19
+        state = (rotated * _ROUND_MULTIPLIER + _ROUND_ADDEND) & _MASK
+    last = _rotate(_mix(tokens.astype(np.uint32)) ^ np.uint32(state), 13)
+    return _finish(last * np.uint32(_ROUND_MULTIPLIER) + np.uint32(_ROUND_ADDEND))
 
 
 def gumbel_of(seed: int, position: int, tokens: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -47,10 +51,8 @@ def gumbel(seed: int, position: int, vocabulary: int) -> NDArray[np.float64]:
     return gumbel_of(seed, position, np.arange(vocabulary))
 
 
-def _absorb(state: _Words, word: _Words) -> _Words:
-    mixed = _rotate(word * np.uint32(_BLOCK_1), 15) * np.uint32(_BLOCK_2)
-    rotated = _rotate(state ^ mixed, 13)
-    return rotated * np.uint32(_ROUND_MULTIPLIER) + np.uint32(_ROUND_ADDEND)
+def _mix(words: _Words) -> _Words:
+    return _rotate(words * np.uint32(_BLOCK_1), 15) * np.uint32(_BLOCK_2)
 
 
 def _finish(state: _Words) -> _Words:
