@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from report import write
+from report import Row, row, write
 
 from lydite.engines.protocol import Job
 from lydite.engines.transformers_engine import Dtype, TransformersEngine, load_model
@@ -76,7 +76,7 @@ def best_s(*works: Callable[[], object]) -> list[float]:
     return taken
 
 
-def rows(dtype: Dtype) -> list[dict[str, Any]]:
+def rows(dtype: Dtype) -> list[Row]:
     """Measure one number format."""
     engine = TransformersEngine.load(MODEL, dtype)
     model = load_model(MODEL, dtype)
@@ -85,25 +85,20 @@ def rows(dtype: Dtype) -> list[dict[str, Any]]:
     for count in (1, 8, 16):
         mine, theirs = best_s(lambda c=count: ours(engine, c), lambda c=count: peer(model, c))
         tokens = count * NEW_TOKENS
-        found.append(_row(f"decoding {dtype}, batch {count}", tokens / mine, tokens / theirs))
+        found.append(
+            row(
+                f"decoding {dtype}, batch {count}",
+                tokens / mine,
+                "tokens/s",
+                peer=tokens / theirs,
+                peer_name="transformers generate",
+            )
+        )
     prompt, output = prompts(1)[0], prompts(2)[1] * 2
     (taken,) = best_s(lambda: [engine.logits(prompt, output) for _ in range(10)])
-    found.append(_row(f"recomputing {dtype}", 10 * len(output) / taken, None))
+    found.append(row(f"recomputing {dtype}", 10 * len(output) / taken, "tokens/s"))
     engine.close()
     return found
-
-
-def _row(metric: str, mine: float, theirs: float | None) -> dict[str, Any]:
-    return {
-        "metric": metric,
-        "ours": round(mine),
-        "peer": None if theirs is None else round(theirs),
-        "peer_name": None if theirs is None else "transformers generate",
-        "ratio": None if theirs is None else round(mine / theirs, 2),
-        "unit": "tokens/s",
-        "goal": None,
-        "holds": None,
-    }
 
 
 if __name__ == "__main__":
