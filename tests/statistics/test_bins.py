@@ -14,11 +14,11 @@ def twin(stream: list[int], null: list[float]) -> float:
     """The definition, token by token, in plain arithmetic of logs."""
     total = sum(null)
     paths = []
-    for c in bins.CONCENTRATIONS:
+    for c, s in bins.BETTORS:
         seen = [0] * len(null)
         path = 0.0
         for t, b in enumerate(stream):
-            forecast = (c * null[b] / total + seen[b]) / (c + t)
+            forecast = (c * null[b] / total + s / len(null) + seen[b]) / (c + s + t)
             path += math.log(forecast) - math.log(null[b])
             seen[b] += 1
         paths.append(path)

@@ -2,7 +2,7 @@
 
 Each token falls into one of K bins. The null says only that, whatever happened before, bin b has
 probability at most ``null[b]``; those ceilings come from several honest implementations and need
-not sum to one. The bet on the next bin is a Dirichlet-multinomial forecast started at the null,
+not sum to one. The bet on the next bin is a Dirichlet-multinomial forecast started near the null,
 so that the product of all bets depends on the counts alone, and closed-form gammas replace a
 loop over tokens. Knows nothing of how scores become bins.
 """
@@ -13,15 +13,19 @@ from collections.abc import Iterable, Iterator, Sequence
 from lydite.errors import FormatError
 from lydite.statistics.merging import log_mean
 
-CONCENTRATIONS = (10.0, 100.0, 1000.0)
-"""Pseudo-counts of the forecast: how slowly each of the three bettors leaves the null."""
+BETTORS = ((10.0, 3.0), (100.0, 5.0), (1000.0, 10.0))
+"""The three bettors: pseudo-counts that each puts on the null, and that it spreads evenly.
+
+The first number says how slowly a bettor leaves the null. The second lets it gain from the first
+unlikely token on, which a forecast at the null itself cannot; it halves the tokens to a verdict.
+"""
 
 
 def log_e(counts: Sequence[int], null: Sequence[float]) -> float:
     """Return the natural log of the e-value of ``counts[b]`` tokens in bin b.
 
-    ``E = mean over c of prod_t q_c(b_t | past) / null(b_t)`` with
-    ``q_c(b | past) = (c p(b) + count_b) / (c + t)`` and ``p = null / sum(null)``.
+    ``E = mean over (c, s) of prod_t q(b_t | past) / null(b_t)`` with
+    ``q(b | past) = (c p(b) + s/K + count_b) / (c + s + t)`` and ``p = null / sum(null)``.
 
     Guarantee (Ville): if under the provider's implementation P(bin b | past) <= null[b] for every
     token and bin, then the probability that E ever reaches 1/alpha is at most alpha, at any
@@ -30,40 +34,43 @@ def log_e(counts: Sequence[int], null: Sequence[float]) -> float:
     Raises:
         FormatError: lengths differ, a count is negative, or a ceiling is not in (0, 1].
     """
-    prior = _prior(null)
+    priors = _priors(null)
     if len(counts) != len(null):
         raise FormatError(f"{len(counts)} counts for {len(null)} bins")
     if any(count < 0 for count in counts):
         raise FormatError("a bin holds a negative number of tokens")
     paid = math.fsum(count * math.log(ceiling) for count, ceiling in zip(counts, null, strict=True))
-    return log_mean([_log_forecast(counts, prior, c) for c in CONCENTRATIONS]) - paid
+    return log_mean([_log_forecast(counts, prior) for prior in priors]) - paid
 
 
 def running(bins: Iterable[int], null: Sequence[float]) -> Iterator[float]:
     """Yield ``log_e`` after each token, for streams that are watched as they grow."""
-    prior = _prior(null)
+    priors = _priors(null)
+    totals = [math.fsum(prior) for prior in priors]
     counts = [0] * len(null)
-    logs = [0.0] * len(CONCENTRATIONS)
+    logs = [0.0] * len(priors)
     for seen, bin_ in enumerate(bins):
-        for i, c in enumerate(CONCENTRATIONS):
-            forecast = (c * prior[bin_] + counts[bin_]) / (c + seen)
+        for i, (prior, total) in enumerate(zip(priors, totals, strict=True)):
+            forecast = (prior[bin_] + counts[bin_]) / (total + seen)
             logs[i] += math.log(forecast / null[bin_])
         counts[bin_] += 1
         yield log_mean(logs)
 
 
-def _prior(null: Sequence[float]) -> list[float]:
+def _priors(null: Sequence[float]) -> list[list[float]]:
+    """Return for each bettor its pseudo-counts in every bin."""
     if not null or not all(0.0 < ceiling <= 1.0 for ceiling in null):
         raise FormatError("every bin needs a ceiling above 0 and at most 1")
-    total = math.fsum(null)
-    return [ceiling / total for ceiling in null]
+    total, size = math.fsum(null), len(null)
+    return [[c * ceiling / total + s / size for ceiling in null] for c, s in BETTORS]
 
 
-def _log_forecast(counts: Sequence[int], prior: Sequence[float], concentration: float) -> float:
-    """Return the log of the probability that the forecast gave to one order of ``counts``."""
+def _log_forecast(counts: Sequence[int], prior: Sequence[float]) -> float:
+    """Return the log of the probability that a forecast gave to one order of ``counts``."""
     gained = math.fsum(
-        math.lgamma(concentration * p + count) - math.lgamma(concentration * p)
-        for p, count in zip(prior, counts, strict=True)
+        math.lgamma(pseudo + count) - math.lgamma(pseudo)
+        for pseudo, count in zip(prior, counts, strict=True)
         if count
     )
-    return gained - math.lgamma(concentration + sum(counts)) + math.lgamma(concentration)
+    total = math.fsum(prior)
+    return gained - math.lgamma(total + sum(counts)) + math.lgamma(total)
