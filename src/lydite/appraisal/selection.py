@@ -5,6 +5,7 @@ an audit finds.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from lydite.appraisal.policy import Policy
 from lydite.errors import Reason, VerificationError
@@ -17,8 +18,16 @@ from lydite.tlog.policy import Policy as LogPolicy
 from lydite.tlog.policy import accept
 
 
-def witnessed(note: bytes, log: LogPolicy) -> tuple[Checkpoint, int]:
-    """Return a checkpoint and the Unix second at which its quorum of witnesses had cosigned it.
+class Witnessed(NamedTuple):
+    """A checkpoint, the Unix second by which a quorum had cosigned it, and who did."""
+
+    checkpoint: Checkpoint
+    cosigned_s: int
+    witnesses: tuple[str, ...]
+
+
+def witnessed(note: bytes, log: LogPolicy) -> Witnessed:
+    """Return a checkpoint that a quorum of witnesses cosigned, and when it had done so.
 
     Raises:
         FormatError: not a signed note over a checkpoint.
@@ -29,7 +38,7 @@ def witnessed(note: bytes, log: LogPolicy) -> tuple[Checkpoint, int]:
     accepted = accept(notes.parse(note), log)
     if accepted.time_s is None:
         raise VerificationError(Reason.UNWITNESSED, "the trust file asks for no witness")
-    return accepted.checkpoint, accepted.time_s
+    return Witnessed(accepted.checkpoint, accepted.time_s, accepted.witnesses)
 
 
 def drawn(
@@ -50,7 +59,8 @@ def drawn(
     was unpredictable: that rests on its chain.
     """
     # 1.
-    checkpoint, cosigned_s = witnessed(epoch.checkpoint.encode(), log)
+    accepted = witnessed(epoch.checkpoint.encode(), log)
+    checkpoint = accepted.checkpoint
     if checkpoint.size != epoch.tree_size:
         raise VerificationError(
             Reason.INCONSISTENT_LOG,
@@ -58,7 +68,7 @@ def drawn(
         )
     # 2.
     answer = beacon.from_record(chain, epoch.beacon)
-    schedule.check(chain, cosigned_s, policy.beacon_margin_s, answer)
+    schedule.check(chain, accepted.cosigned_s, policy.beacon_margin_s, answer)
     randomness = beacon.verify(chain, answer)
     # 3.
     alpha = draw.alpha(

@@ -10,6 +10,7 @@ from lydite.appraisal import bundle as bundles
 from lydite.appraisal import decision, policy, selection
 from lydite.appraisal.bundle import Bundle, Bystander, Logged
 from lydite.appraisal.report import Fact, Report
+from lydite.appraisal.selection import Witnessed
 from lydite.appraisal.trust import Anchor, Trust
 from lydite.errors import Reason, VerificationError
 from lydite.evidence.tokens import reference as tokens
@@ -56,8 +57,8 @@ def verify(payload: bytes, trust: Trust) -> Report:
     # 2.
     reference = _pinned(bundle, trust)
     # 3.
-    checkpoint, _ = selection.witnessed(bundle.checkpoint.encode(), trust.log_policy(anchor))
-    book = _Book(anchor, trust, checkpoint)
+    accepted = selection.witnessed(bundle.checkpoint.encode(), trust.log_policy(anchor))
+    book = _Book(anchor, trust, accepted)
     # 4.
     declared = _declaration(bundle, book, reference)
     # 5.
@@ -69,16 +70,17 @@ def verify(payload: bytes, trust: Trust) -> Report:
     # 8.
     verdict = decision.decide(bundle.policy, reference, findings)
     result = _result(bundle, book, epochs, verdict)
-    return _report(book, epochs, verdict, result)
+    return _report(book, declared, epochs, verdict, result)
 
 
 class _Book:
     """What is known once the checkpoint is trusted: how to open anything that the log holds."""
 
-    def __init__(self, anchor: Anchor, trust: Trust, checkpoint: Checkpoint) -> None:
+    def __init__(self, anchor: Anchor, trust: Trust, accepted: Witnessed) -> None:
         self.anchor = anchor
         self.trust = trust
-        self.checkpoint = checkpoint
+        self.checkpoint = accepted.checkpoint
+        self.witnesses = f"witnessed by {', '.join(accepted.witnesses)}"
         self.provider = anchor.provider
         self.keys: dict[KeyId, PublicKey] = {anchor.provider: anchor.provider_public}
         self.gateway: dict[KeyId, PublicKey] = {
@@ -292,12 +294,14 @@ def _result(
 
 def _report(
     book: _Book,
+    declared: Declaration,
     epochs: Sequence[epoch.Predicate],
     verdict: audit.Verdict,
     result: audit.ResultPredicate,
 ) -> Report:
     covered = epochs[-1].tree_size if epochs else 0
-    log, anchor = book.checkpoint, book.anchor
+    log, anchor, model = book.checkpoint, book.anchor, declared.predicate
+    rates = sorted({each.epsilon_ppm for each in epochs})
     return Report(
         tier=verdict.tier,
         reason=verdict.reason,
@@ -307,8 +311,10 @@ def _report(
         tokens=verdict.tokens,
         facts=(
             Fact(name="provider", value=f"{anchor.name} ({anchor.provider})"),
-            Fact(name="log", value=f"{log.origin}, {log.size} entries"),
+            Fact(name="declares", value=f"{model.model}, weights {model.weights_root[:16]}"),
+            Fact(name="log", value=f"{log.origin}, {log.size} entries, {book.witnesses}"),
             Fact(name="drawn from", value=f"entries 1 to {covered} in {len(epochs)} epochs"),
+            Fact(name="drawn at", value=", ".join(f"{rate / 10_000:g} %" for rate in rates)),
             Fact(name="audited", value=f"{verdict.audited} receipts, {verdict.tokens} tokens"),
             Fact(name="tokens for 90 % power", value=f"{verdict.tokens_needed}"),
             Fact(name="log10 E", value=f"{verdict.log10_e_milli / 1000:.3f}"),

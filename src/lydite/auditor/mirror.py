@@ -47,7 +47,7 @@ class Mirror:
         """
         # 1.
         note = self._client.checkpoint()
-        checkpoint, _ = witnessed(note, self._log)
+        checkpoint = witnessed(note, self._log).checkpoint
         # 2.
         if checkpoint.size < self.size:
             raise VerificationError(

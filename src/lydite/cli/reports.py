@@ -40,7 +40,9 @@ def finish(check: Callable[[Trust], Report], arguments: argparse.Namespace) -> i
 def render(report: Report) -> str:
     """Return the report as a person reads it."""
     mark = {"affirming": "✔", "contraindicated": "✘", "warning": "!", "none": "?"}
-    lines = [f"{mark[report.tier.value]} {report.tier.words}: {report.reason}"]
+    refused = report.tier is Tier.CONTRAINDICATED and not report.facts
+    words = "evidence refused" if refused else report.tier.words
+    lines = [f"{mark[report.tier.value]} {words}: {report.reason}"]
     if report.detail:
         lines.append(f"  {report.detail}")
     lines += [f"  {fact.name}: {fact.value}" for fact in report.facts]

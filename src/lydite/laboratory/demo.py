@@ -47,7 +47,10 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
     directory: Path
     models: Path = Path("models")
-    reference: Path = Path("data/reference/tokens/lydite-base.json")
+    references: Path = Path("data/reference/tokens")
+    model: str = "lydite-base"
+    """The declared model: a directory below ``models``, a file below ``references``."""
+    cast: tuple[tuple[str, str], ...] = CAST
     requests: int = 60
     rounds: int = 2
     max_tokens: int = 64
@@ -83,8 +86,10 @@ class Row(msgspec.Struct, kw_only=True):
 class Stage:
     """The rows and what is going on; a view redraws when it changes."""
 
-    def __init__(self, show: Callable[["Stage"], None]) -> None:
-        self.rows = [Row(name=name, cheat=cheat) for name, cheat in CAST]
+    def __init__(
+        self, cast: Sequence[tuple[str, str]], show: Callable[["Stage"], None]
+    ) -> None:
+        self.rows = [Row(name=name, cheat=cheat) for name, cheat in cast]
         self.doing = ""
         self._show = show
         self._lock = threading.Lock()
@@ -109,12 +114,12 @@ def run(options: Options, show: Callable[[Stage], None]) -> list[Row]:
         ConfigurationError: models or reference are missing, or the directory is not empty.
         UnavailableError: a process did not start or did not answer.
     """
-    stage = Stage(show)
-    reference = references.parse(_read(options.reference))
+    stage = Stage(options.cast, show)
+    reference = references.parse(_read(options.references / f"{options.model}.json"))
     directory = _fresh(options.directory)
     with Processes(directory / "logs") as processes:
-        stage.tell("starting seven model servers")
-        engines = {name: _engine(processes, options, name, cheat) for name, cheat in CAST}
+        stage.tell(f"starting {len(options.cast)} model servers")
+        engines = {name: _engine(processes, options, name, cheat) for name, cheat in options.cast}
         bench = _bench(options, reference)
         stage.tell("starting beacon, witnesses and gateways")
         deployment = deploy(processes, directory, engines, DEFAULT, reference)
@@ -139,7 +144,7 @@ def _engine(processes: Processes, options: Options, name: str, cheat: str) -> Se
         f"{name}-engine",
         "lydite.laboratory.serve",
         *("--cheat", cheat, "--port", "0"),
-        *("--model", options.models / "lydite-base"),
+        *("--model", options.models / options.model),
         *("--small-model", options.models / "lydite-small"),
     )
 
@@ -148,7 +153,7 @@ def _bench(options: Options, reference: references.Reference) -> Bench:
     # torch takes seconds to import, which pass while the servers start
     from lydite.engines.transformers_engine import TransformersEngine
 
-    return Bench(TransformersEngine.load(options.models / "lydite-base", "fp32"), reference)
+    return Bench(TransformersEngine.load(options.models / options.model, "fp32"), reference)
 
 
 def _auditor(
@@ -166,7 +171,7 @@ def _send(stage: Stage, providers: Sequence[Provider], options: Options, number:
     wanted = list(islice(asks(number * each), each))
 
     def one(row: Row, provider: Provider) -> None:
-        send(provider.url, "lydite-base", wanted, options.max_tokens, lambda: stage.count(row))
+        send(provider.url, options.model, wanted, options.max_tokens, lambda: stage.count(row))
 
     with ThreadPoolExecutor(len(providers)) as pool:
         list(pool.map(one, stage.rows, providers))
