@@ -5,11 +5,14 @@ or proof at any size up to the present one is a handful of slices. One thread ma
 while others read it at sizes that they have seen. Knows nothing of disks, entries or signatures.
 """
 
+import struct
 from collections.abc import Iterable
 from hashlib import sha256
 
 from lydite.errors import FormatError
 from lydite.tlog.hashing import EMPTY_ROOT, HASH_BYTES
+
+_read = struct.Struct(f"{HASH_BYTES}s").unpack_from  # a slice without a copy of a copy
 
 
 class Tree:
@@ -26,7 +29,7 @@ class Tree:
 
     def append(self, entry: bytes) -> None:
         """Append one entry."""
-        self.extend((entry,))
+        self._append(sha256(b"\0" + entry).digest())
 
     def extend(self, entries: Iterable[bytes]) -> None:
         """Append ``entries`` in order."""
@@ -40,6 +43,9 @@ class Tree:
         """
         if len(leaves) % HASH_BYTES:
             raise FormatError("merkle: leaf hashes must have 32 bytes each")
+        if len(leaves) == HASH_BYTES:
+            self._append(leaves)
+            return
         self._levels[0] += leaves
         self._complete()
         self._size = len(self._levels[0]) // HASH_BYTES  # last, for readers in other threads
@@ -75,15 +81,13 @@ class Tree:
         meet = (index ^ (size - 1)).bit_length() - 1
         path = []
         for level in range(meet):
-            at = (index >> level ^ 1) << 5
-            path.append(bytes(levels[level][at : at + HASH_BYTES]))
+            path.append(_read(levels[level], (index >> level ^ 1) << 5)[0])
         if meet >= 0:
             path.append(self._fold((index >> meet | 1) << meet, size))
         # Above, the path runs along the right edge: only left siblings, all complete.
         for level in range(meet + 1, size.bit_length()):
             if index >> level & 1:
-                at = (index >> level ^ 1) << 5
-                path.append(bytes(levels[level][at : at + HASH_BYTES]))
+                path.append(_read(levels[level], (index >> level ^ 1) << 5)[0])
         return path
 
     def consistency_proof(self, old_size: int, size: int) -> list[bytes]:
@@ -111,6 +115,20 @@ class Tree:
             path.append(self._fold(start, stop))
         return path[::-1]
 
+    def _append(self, node: bytes) -> None:
+        """Append one leaf hash, and what it completes."""
+        levels, size = self._levels, self._size
+        level = 0
+        while size >> level & 1:  # the left half of a pair is there, so this completes it
+            levels[level] += node
+            left: bytes = _read(levels[level], ((size >> level) - 1) << 5)[0]
+            node = sha256(b"\1" + left + node).digest()
+            level += 1
+            if level == len(levels):
+                levels.append(bytearray())
+        levels[level] += node
+        self._size = size + 1
+
     def _complete(self) -> None:
         """Hash every pair that has become complete, level by level."""
         levels = self._levels
@@ -133,8 +151,7 @@ class Tree:
         node = b""
         while width:
             level = (width & -width).bit_length() - 1
-            at = ((stop >> level) - 1) << 5
-            left = bytes(self._levels[level][at : at + HASH_BYTES])
+            left: bytes = _read(self._levels[level], ((stop >> level) - 1) << 5)[0]
             node = sha256(b"\1" + left + node).digest() if node else left
             width &= width - 1
         return node

@@ -14,7 +14,7 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Self
@@ -29,6 +29,8 @@ TIMEOUT_S = 10.0
 """Longest wait for a client to send or take something."""
 MAX_EVIDENCE = 100
 """Most contradictory checkpoints that are kept."""
+
+Say = Callable[[Mapping[str, object]], None]
 
 _CHECKPOINT = re.compile(r"/([0-9a-f]{64})/checkpoint")
 
@@ -111,9 +113,14 @@ class Keeper:
 class WitnessServer:
     """A witness that answers on ``url`` from when it is entered until it is left."""
 
-    def __init__(self, keeper: Keeper, host: str = "127.0.0.1", port: int = 0) -> None:
-        """Bind to ``host`` and ``port``; port 0 takes a free one."""
-        self._server = _Server((host, port), keeper)
+    def __init__(
+        self, keeper: Keeper, host: str = "127.0.0.1", port: int = 0, say: Say | None = None
+    ) -> None:
+        """Bind to ``host`` and ``port``; port 0 takes a free one.
+
+        ``say`` is given the fields of one line of the service's log for each answer.
+        """
+        self._server = _Server((host, port), keeper, say or (lambda _: None))
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
         self._keeper = keeper
         self.url = f"http://{host}:{self._server.server_address[1]}"
@@ -134,8 +141,9 @@ class _Server(ThreadingHTTPServer):
     block_on_close = False
     request_queue_size = MAX_CONNECTIONS
 
-    def __init__(self, address: tuple[str, int], keeper: Keeper) -> None:
+    def __init__(self, address: tuple[str, int], keeper: Keeper, say: Say) -> None:
         self.keeper = keeper
+        self.say = say
         self._places = threading.BoundedSemaphore(MAX_CONNECTIONS)
         super().__init__(address, _Handler)
 
@@ -152,7 +160,7 @@ class _Server(ThreadingHTTPServer):
             self._places.release()
 
     def handle_error(self, *_: object) -> None:
-        _say(event="connection-failed", error=repr(sys.exception()))
+        self.say({"event": "connection-failed", "error": repr(sys.exception())})
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -212,7 +220,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
-        _say(event="answered", path=self.path, status=status, reason=reason)
+        fields = {"event": "answered", "path": self.path, "status": status, "reason": reason}
+        self.server.say(fields)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -228,7 +237,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         logs = tuple(notes.parse_key(vkey) for vkey in options.log)
         identity = witness.Witness(options.name, keys.load(options.key), logs)
-        server = WitnessServer(Keeper(identity, options.state), options.host, options.port)
+        keeper = Keeper(identity, options.state)
+        server = WitnessServer(keeper, options.host, options.port, _say)
     except (LyditeError, OSError) as error:
         sys.stderr.write(f"witness: error: {error}\n")
         return 2
@@ -243,7 +253,7 @@ def _name(origin: str) -> str:
     return hashlib.sha256(origin.encode()).hexdigest()
 
 
-def _say(**fields: object) -> None:
+def _say(fields: Mapping[str, object]) -> None:
     sys.stderr.write(json.dumps(fields) + "\n")
 
 
