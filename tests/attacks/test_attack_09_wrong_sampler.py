@@ -1,0 +1,38 @@
+import msgspec
+import pytest
+from stage import ACCUSED, SUSPECTED, answers, audit, log10_e, reseeded
+
+from lydite.evidence.tokens.sampling import Sampling
+
+
+def test_another_seed_is_accused_within_one_answer() -> None:
+    assert log10_e(audit(reseeded(answers("honest", 1)))) >= ACCUSED
+
+
+def test_another_temperature_is_accused_within_a_few_answers() -> None:
+    assert log10_e(audit(answers("other-temperature", 4))) >= ACCUSED
+
+
+def test_a_filter_that_nobody_asked_for_is_accused_within_a_few_answers() -> None:
+    said = answers("honest", 4, Sampling(top_p=0.85, max_tokens=64))
+    asked = [msgspec.structs.replace(one, sampling=Sampling(max_tokens=64)) for one in said]
+    assert log10_e(audit(asked)) >= ACCUSED
+
+
+def test_greedy_answers_where_draws_were_asked_for_are_accused_at_once() -> None:
+    said = answers("honest", 1, Sampling(temperature=0.0, max_tokens=64))
+    asked = [msgspec.structs.replace(one, sampling=Sampling(max_tokens=64)) for one in said]
+    assert log10_e(audit(asked)) >= ACCUSED
+
+
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        Sampling(max_tokens=64),
+        Sampling(temperature=0.8, top_p=0.95, max_tokens=64),
+        Sampling(temperature=0.6, top_k=40, max_tokens=64),
+        Sampling(temperature=0.0, max_tokens=64),
+    ],
+)
+def test_an_honest_provider_is_not_even_suspected(sampling: Sampling) -> None:
+    assert log10_e(audit(answers("honest", 3, sampling, first=40))) < SUSPECTED
