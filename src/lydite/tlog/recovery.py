@@ -125,15 +125,11 @@ def sync_tiles(path: Path, old_size: int, size: int) -> None:
     Raises:
         StorageError: the disk refused.
     """
-    directories: set[Path] = set()
+    full = [Path(tile.path) for tile in tiles.between(old_size, size) if tile.full]
+    directories = {path / each for name in full for each in name.parents}
     with disk.failures("make tiles durable"):
-        for tile in tiles.between(old_size, size):
-            if tile.full:
-                disk.sync(path / tile.path)
-                steps = len(Path(tile.path).parts)
-                directories.update((path / tile.path).parents[:steps])
-        for directory in directories:
-            disk.sync(directory)
+        disk.sync_all([path / name for name in full])
+        disk.sync_all(directories)
 
 
 def _begin(path: Path, origin: str, signer: notes.Signer) -> None:
