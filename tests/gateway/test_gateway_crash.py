@@ -16,11 +16,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from lydite import config as configuration
 from lydite.errors import ConfigurationError, StorageError
 from lydite.gateway import wire
 from lydite.gateway.pairs import Journal
 from lydite.gateway.service import Gateway
-from lydite.gateway.settings import Settings, load
+from lydite.gateway.settings import Settings
 from lydite.messages import entry
 from lydite.signing import keys
 from lydite.signing.dsse import digest
@@ -40,7 +41,7 @@ class Process:
         config.write_bytes(msgspec.json.encode(settings))
         self.errors = (directory / "errors.log").open("ab")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "lydite.gateway", "--config", str(config)],
+            [sys.executable, "-m", "lydite.cli.main", "gateway", "run", str(config)],
             stdout=subprocess.PIPE,
             stderr=self.errors,
         )
@@ -292,12 +293,14 @@ def test_settings_are_read_from_toml_and_json_and_refused_by_name(tmp_path: Path
         vrf = "{settings.keys.vrf}"
         """
     )
-    assert load(as_json) == load(as_toml) == settings
+    assert (
+        configuration.load(as_json, Settings) == configuration.load(as_toml, Settings) == settings
+    )
     as_json.write_bytes(b'{"upstrem": "x"}')
     with pytest.raises(ConfigurationError, match="upstrem"):
-        load(as_json)
+        configuration.load(as_json, Settings)
     with pytest.raises(ConfigurationError, match="cannot read"):
-        load(tmp_path / "none.toml")
+        configuration.load(tmp_path / "none.toml", Settings)
 
 
 @pytest.mark.parametrize(

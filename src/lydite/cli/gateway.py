@@ -11,7 +11,7 @@ from lydite.appraisal.trust import Anchor
 from lydite.cli.files import read, read_message, write
 from lydite.engines.weights import measure
 from lydite.errors import ConfigurationError, FormatError
-from lydite.gateway import service, settings
+from lydite.gateway import running, settings
 from lydite.messages.canonical import decode, encode
 from lydite.messages.declaration import Declaration, Predicate
 from lydite.messages.statement import Sha256, Subject
@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Make a gateway's files, or serve until told to stop."""
     if arguments.step == "init":
         return _init(arguments)
-    return service.serve(config.load(arguments.config, settings.Settings))
+    return running.serve(config.load(arguments.config, settings.Settings))
 
 
 def _init(arguments: argparse.Namespace) -> int:

@@ -3,12 +3,10 @@
 Times are in milliseconds and sizes in bytes, as their names say.
 """
 
-from pathlib import Path
 from typing import Annotated
 
 import msgspec
 
-from lydite.errors import ConfigurationError
 from lydite.sampling.beacon import Chain
 
 Positive = Annotated[int, msgspec.Meta(gt=0)]
@@ -92,20 +90,3 @@ class Settings(_Frozen, frozen=True, kw_only=True):
     beacon: Beacon | None = None
     checkpoint_ms: Positive = 1_000
     limits: Limits = Limits()
-
-
-def load(path: Path) -> Settings:
-    """Read settings from a TOML or JSON file, by its suffix.
-
-    Raises:
-        ConfigurationError: unreadable, another suffix, or not of this type; the message says where.
-    """
-    try:
-        text = path.read_bytes()
-        if path.suffix == ".toml":
-            return msgspec.toml.decode(text, type=Settings)
-        return msgspec.json.decode(text, type=Settings)
-    except OSError as error:
-        raise ConfigurationError(f"cannot read settings {path}: {error.strerror}") from error
-    except msgspec.DecodeError as error:
-        raise ConfigurationError(f"settings {path}: {error}") from error

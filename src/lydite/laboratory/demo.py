@@ -86,9 +86,7 @@ class Row(msgspec.Struct, kw_only=True):
 class Stage:
     """The rows and what is going on; a view redraws when it changes."""
 
-    def __init__(
-        self, cast: Sequence[tuple[str, str]], show: Callable[["Stage"], None]
-    ) -> None:
+    def __init__(self, cast: Sequence[tuple[str, str]], show: Callable[["Stage"], None]) -> None:
         self.rows = [Row(name=name, cheat=cheat) for name, cheat in cast]
         self.doing = ""
         self._show = show

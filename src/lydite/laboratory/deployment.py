@@ -66,25 +66,18 @@ def deploy(
     sites = [_Site.prepare(directory / name, name) for name in engines]
     witnesses = _witnesses(processes, directory, [site.log_vkey for site in sites])
     quorum = _quorum(witnesses)
-    beacon = settings.Beacon(chain=chain, url=beacon_url, margin_s=policy.beacon_margin_s)
+    common = _Common(
+        witnesses=witnesses,
+        policy=quorum,
+        auditors=(auditor.public.hex(),),
+        beacon=settings.Beacon(chain=chain, url=beacon_url, margin_s=policy.beacon_margin_s),
+    )
     gateways = []
     for site in sites:
-        config = settings.Settings(
-            upstream=_origin_of(engines[site.name].ready()),
-            state=str(site.directory / "state"),
-            keys=site.key_paths(),
-            declaration=str(site.declare(reference)),
-            origin=site.origin,
-            port=0,
-            witnesses=witnesses,
-            policy=quorum,
-            auditors=(auditor.public.hex(),),
-            audit_token=site.token,
-            beacon=beacon,
-            checkpoint_ms=500,
+        path = site.configure(_origin_of(engines[site.name].ready()), reference, common)
+        gateways.append(
+            processes.start(f"{site.name}-gateway", "lydite.cli.main", "gateway", "run", path)
         )
-        path = site.write("gateway.json", msgspec.json.format(msgspec.json.encode(config)))
-        gateways.append(processes.start(f"{site.name}-gateway", "lydite.gateway", "--config", path))
     providers = tuple(
         Provider(site.name, _origin_of(gateway.ready()), site.anchor(), site.token)
         for site, gateway in zip(sites, gateways, strict=True)
@@ -98,6 +91,15 @@ def deploy(
         providers=tuple(provider.anchor for provider in providers),
     )
     return Deployment(providers, trust, auditor)
+
+
+class _Common(NamedTuple):
+    """What the settings of all gateways of one deployment share."""
+
+    witnesses: tuple[settings.Witness, ...]
+    policy: str
+    auditors: tuple[str, ...]
+    beacon: settings.Beacon
 
 
 class _Site(NamedTuple):
@@ -125,8 +127,19 @@ class _Site(NamedTuple):
     def log_vkey(self) -> str:
         return str(notes.verifier_key(self.origin, self.log))
 
-    def key_paths(self) -> settings.Keys:
-        return settings.Keys(**{role: str(self.directory / f"{role}.key") for role in ROLES})
+    def configure(self, upstream: str, reference: Reference, common: _Common) -> Path:
+        config = settings.Settings(
+            upstream=upstream,
+            state=str(self.directory / "state"),
+            keys=settings.Keys(**{role: str(self.directory / f"{role}.key") for role in ROLES}),
+            declaration=str(self.declare(reference)),
+            origin=self.origin,
+            port=0,
+            audit_token=self.token,
+            checkpoint_ms=500,
+            **common._asdict(),
+        )
+        return self.write("gateway.json", msgspec.json.format(msgspec.json.encode(config)))
 
     def anchor(self) -> Anchor:
         return Anchor(
