@@ -2,9 +2,11 @@
 
 Runs the declared model as honest providers do, in every implementation that is to be accepted,
 and recomputes each answer as the auditor does: fp32 arithmetic on the stored weights, one
-teacher-forced pass, batch 1. Margins become histograms, the difference of the logits becomes the
-drift bound and the support's slack. Nothing of this sees a cheat. Cheats are run afterwards, only
-to say how many tokens each needs before it is found out.
+teacher-forced pass, batch 1. (Auditing in bf16 halves the mismatches of bf16 providers, but makes
+as many for fp32 ones, larger ones, and hangs on the auditor's own processor; fp32 does not.)
+Margins become histograms, the difference of the logits becomes the drift bound and the support's
+slack. Nothing of this sees a cheat. Cheats are run afterwards, only to say how many tokens each
+needs before it is found out.
 
     python scripts/calibrate_tokens.py lydite-base                measure, then derive (minutes)
     python scripts/calibrate_tokens.py lydite-base --derive       derive again from the kept data
@@ -63,7 +65,10 @@ AUDITOR = "fp32 arithmetic on the stored weights, one teacher-forced pass, batch
 TOKENS_AN_ANSWER = 128
 CHEAT_ANSWERS = 72
 ERROR_PPM = 1000
-QUANTILES = (0.3, 0.6, 0.85, 0.99)
+QUANTILES = (0.85, 0.99)
+"""Of the positive margins. Whatever lies below the first is one bin with the exact matches: an
+honest fp32 provider has none and a bf16 one has some, so every finer bin there would add its whole
+rate to the price of the composite null, ln(sum of ceilings) nats a token, and tell little."""
 TAIL_MICRO = (100_000, 500_000)
 """Two further edges far beyond honest margins, where cheats live."""
 NOISE_QUANTILE = 0.9999
@@ -91,7 +96,7 @@ CELLS = (
     Cell("bf16/batch-16/drawn", "bf16", 16, 1, DRAWN, 288),
     Cell("bf16/batch-16/nucleus", "bf16", 16, 1, NUCLEUS, 128),
     Cell("bf16/batch-16/top-k", "bf16", 16, 1, TOP_K, 128),
-    Cell("bf16/batch-16/greedy", "bf16", 16, 1, GREEDY, 128),
+    Cell("bf16/batch-16/greedy", "bf16", 16, 1, GREEDY, 192),
     Cell("bf16/batch-8/2-threads/drawn", "bf16", 8, 2, DRAWN, 96),
     Cell("bf16/batch-1/drawn", "bf16", 1, 1, DRAWN, 64),
     Cell("fp32/batch-16/drawn", "fp32", 16, 1, DRAWN, 96),
@@ -300,18 +305,21 @@ def noise_of(raw: Raw) -> int:
 
 def derive(name: str, raw: Raw, kept: Path) -> Reference:
     """Return the Reference Value that follows from the raw scores; no model is run."""
-    honest = {
-        key.removeprefix("honest/").removesuffix("/lengths"): key.removesuffix("/lengths")
-        for key in raw
-        if key.startswith("honest/") and key.endswith("/lengths")
-    }
-    margins = np.concatenate([raw[f"{key}/margins"] for key in honest.values()])
-    blank = blank_reference(name, noise_of(raw))
-    edged = msgspec.structs.replace(blank, edges=edges_of(margins))
-    histograms = tuple(
-        histogram(label, answers_of(raw, key), edged) for label, key in honest.items()
-    )
-    reference = msgspec.structs.replace(
+    reference = honest_reference(name, raw, kept)
+    found = tuple(alternatives(name, raw, reference))
+    return msgspec.structs.replace(reference, alternatives=found)
+
+
+def honest_reference(name: str, raw: Raw, kept: Path) -> Reference:
+    """Return what follows from the honest scores alone: everything but the power."""
+    groups: dict[str, list[Finding]] = {}
+    for cell in CELLS:
+        group = f"{cell.dtype}/{'drawn' if cell.sampling.temperature else 'greedy'}"
+        groups.setdefault(group, []).extend(answers_of(raw, f"honest/{cell.name}"))
+    margins = np.concatenate([raw[f"honest/{cell.name}/margins"] for cell in CELLS])
+    edged = msgspec.structs.replace(blank_reference(name, noise_of(raw)), edges=edges_of(margins))
+    histograms = tuple(histogram(group, answers, edged) for group, answers in groups.items())
+    return msgspec.structs.replace(
         edged,
         histograms=histograms,
         drift_micro=drift_bound(raw),
@@ -326,16 +334,13 @@ def derive(name: str, raw: Raw, kept: Path) -> Reference:
             ),
         ),
     )
-    return msgspec.structs.replace(
-        reference, alternatives=tuple(alternatives(name, raw, reference))
-    )
 
 
 def edges_of(margins: NDArray[np.int32]) -> tuple[int, ...]:
-    """Return where the bins begin: nearly all honest margins are 0, so the rest is divided."""
+    """Return where the bins begin: at high quantiles of the positive margins, and beyond."""
     positives = margins[margins > 0]
     quantiles = [int(q) for q in np.quantile(positives, QUANTILES)] if len(positives) else []
-    return tuple(sorted({1, *(q for q in quantiles if q > 1), *TAIL_MICRO}))
+    return tuple(sorted({*(q for q in quantiles if 0 < q < TAIL_MICRO[0]), *TAIL_MICRO}))
 
 
 def histogram(label: str, answers: Sequence[Finding], edged: Reference) -> Histogram:
