@@ -5,7 +5,7 @@ import json
 import urllib.parse
 from typing import Final, Protocol
 
-from lydite.errors import FormatError, LyditeError, Reason, UnavailableError
+from lydite.errors import ConfigurationError, FormatError, LyditeError, Reason, UnavailableError
 from lydite.messages import opening
 from lydite.messages.opening import Opening
 
@@ -40,7 +40,7 @@ class GatewayClient:
     def __init__(self, url: str, token: str, timeout_s: float = 30.0) -> None:
         parts = urllib.parse.urlsplit(url)
         if parts.scheme not in {"http", "https"} or parts.hostname is None:
-            raise FormatError(f"gateway URL {url!r} is not http(s)://HOST[:PORT]")
+            raise ConfigurationError(f"gateway URL {url!r} is not http(s)://HOST[:PORT]")
         self.url = url.rstrip("/")
         self._parts = parts
         self._token = token

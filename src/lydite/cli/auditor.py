@@ -14,7 +14,6 @@ from lydite.auditor.gateway_client import GatewayClient
 from lydite.auditor.service import Auditor
 from lydite.auditor.settings import Gateway, Settings
 from lydite.cli.files import read_message
-from lydite.engines.transformers_engine import TransformersEngine
 from lydite.errors import ConfigurationError, LyditeError
 from lydite.evidence.tokens import reference as references
 from lydite.messages.audit import Verdict
@@ -24,13 +23,22 @@ from lydite.signing import keys
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``lydite auditor``."""
-    parser.add_argument("config", type=Path, metavar="FILE", help="settings, TOML or JSON")
-    parser.add_argument("--once", action="store_true", help="one epoch for each gateway, then end")
-    parser.add_argument("--json", action="store_true", help="print one JSON object a verdict")
+    steps = parser.add_subparsers(dest="step", metavar="STEP", required=True)
+    init = steps.add_parser("init", help="make the auditor's key and print the public one")
+    init.add_argument("key", type=Path, metavar="KEY", help="a new file")
+    work = steps.add_parser("run", help="audit until told to stop")
+    work.add_argument("config", type=Path, metavar="FILE", help="settings, TOML or JSON")
+    work.add_argument("--once", action="store_true", help="one epoch for each gateway, then end")
+    for each in (init, work):
+        each.add_argument("--json", action="store_true", help="print one JSON object a verdict")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Audit until told to stop; with ``--once`` the exit code is that of the worst verdict."""
+    if arguments.step == "init":
+        public = keys.create(arguments.key).public.hex()
+        print(json.dumps({"public_key": public}) if arguments.json else public)
+        return 0
     settings = config.load(arguments.config, Settings)
     auditors = _auditors(settings)
     while True:
@@ -42,6 +50,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _auditors(settings: Settings) -> list[tuple[Gateway, Auditor]]:
+    # torch takes seconds to import: not for --help, nor for making a key
+    from lydite.engines.transformers_engine import TransformersEngine
+
     anchors = trust.parse(read_message(Path(settings.trust)))
     rules = policy.DEFAULT
     if settings.policy is not None:

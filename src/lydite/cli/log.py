@@ -1,4 +1,4 @@
-"""``lydite log``: read a gateway's transparency log, check proofs, run a witness or a beacon."""
+"""``lydite log``: read a gateway's transparency log, prove and check entries."""
 
 import argparse
 import collections
@@ -12,8 +12,8 @@ from lydite.auditor.mirror import Mirror
 from lydite.cli.files import read, read_message
 from lydite.errors import ConfigurationError, FormatError
 from lydite.messages import entry
-from lydite.signing import keys, notes
-from lydite.tlog import checkpoint, witness_server
+from lydite.signing import notes
+from lydite.tlog import checkpoint
 from lydite.tlog import proof as proofs
 from lydite.tlog.hashing import leaf_hash
 from lydite.tlog.proof import Proof
@@ -34,13 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     prove.add_argument("entry", type=int, metavar="N", help="1-based number of the entry")
     check.add_argument("proof", type=Path, metavar="PROOF", help="the .tlog-proof file")
     check.add_argument("leaf", type=Path, metavar="LEAF", help="file with the entry's bytes")
-    witness = steps.add_parser("witness", help="run a witness; a new key is made if there is none")
-    witness.add_argument("directory", type=Path, metavar="DIR", help="its key and its memory")
-    witness.add_argument("--name", required=True, help="name of the witness's key")
-    witness.add_argument("--host", default="127.0.0.1", help="address to bind to")
-    witness.add_argument("--port", type=int, default=0, help="port to bind to; 0 takes a free one")
-    witness.add_argument("--log", action="append", required=True, help="vkey of a log; may repeat")
-    for each in (status, mirror, prove, check, witness):
+    for each in (status, mirror, prove, check):
         each.add_argument("--json", action="store_true", help="print one JSON object")
 
 
@@ -51,7 +45,6 @@ def run(arguments: argparse.Namespace) -> int:
         "mirror": _mirror,
         "prove": _prove,
         "check": _check,
-        "witness": _witness,
     }
     return steps[arguments.step](arguments)
 
@@ -108,18 +101,6 @@ def _check(arguments: argparse.Namespace) -> int:
     }
     _say(fields, arguments, "the entry is in the witnessed log")
     return 0
-
-
-def _witness(arguments: argparse.Namespace) -> int:
-    key = arguments.directory / "witness.key"
-    if not key.exists():
-        arguments.directory.mkdir(parents=True, exist_ok=True)
-        keys.create(key)
-    words = ["--name", arguments.name, "--key", str(key), "--host", arguments.host]
-    words += ["--port", str(arguments.port), "--state", str(arguments.directory / "state")]
-    for log in arguments.log:
-        words += ["--log", log]
-    return witness_server.main(words)
 
 
 def _synced(arguments: argparse.Namespace) -> Mirror:

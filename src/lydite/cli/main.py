@@ -6,7 +6,14 @@ import sys
 from typing import Protocol, cast
 
 from lydite import __version__
-from lydite.errors import ConfigurationError, LyditeError, Reason
+from lydite.errors import (
+    FormatError,
+    LyditeError,
+    Reason,
+    UnavailableError,
+    VerificationError,
+)
+from lydite.messages.tier import Tier
 
 COMMANDS = {
     "verify": "check a bundle offline: is this evidence good?",
@@ -15,7 +22,9 @@ COMMANDS = {
     "auditor": "recompute drawn requests and write what was found into the log",
     "engine": "serve a local model over the OpenAI API with a reproducible sampler",
     "receipt": "check the receipt of your own request",
-    "log": "read a transparency log, prove and check inclusion, run a witness",
+    "log": "read a transparency log, prove and check entries",
+    "witness": "cosign the checkpoints of logs that only grow",
+    "beacon": "local public randomness, for development",
     "trust": "write the trust file by which a relying party checks bundles",
 }
 """Every command and what it is for; the module of the same name in this room runs it."""
@@ -48,11 +57,20 @@ def main(argv: list[str] | None = None) -> int:
         return command.run(arguments)
     except LyditeError as error:
         complain(str(error), error.reason)
-        return 2
+        return _exit_code(error)
+    except ModuleNotFoundError as error:
+        return _explain_missing(name, error)
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
         return 141
+
+
+def _exit_code(error: LyditeError) -> int:
+    """Return 1 for evidence that is refused, 4 where nothing was learnt, 2 for the rest."""
+    if isinstance(error, VerificationError | FormatError):
+        return Tier.CONTRAINDICATED.exit_code
+    return Tier.NONE.exit_code if isinstance(error, UnavailableError) else 2
 
 
 def complain(message: str, reason: Reason, hint: str | None = None) -> None:
@@ -85,16 +103,19 @@ def _parser() -> _Parser:
 
 
 def _load(name: str) -> Command:
-    try:
-        return cast(Command, importlib.import_module(f"lydite.cli.{name}"))
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.startswith("lydite"):
-            raise
-        raise ConfigurationError(
-            f"`lydite {name}` needs {error.name}, which is not installed; "
-            f"run: pip install 'lydite[{_EXTRAS.get(name, 'demo')}]'",
-            Reason.NEEDS_EXTRA,
-        ) from error
+    return cast(Command, importlib.import_module(f"lydite.cli.{name}"))
+
+
+def _explain_missing(name: str, error: ModuleNotFoundError) -> int:
+    """Say which extra a command needs; a module of our own that is missing is a bug and rises."""
+    if error.name is None or error.name.startswith("lydite") or name not in _EXTRAS:
+        raise error
+    complain(
+        f"`lydite {name}` needs {error.name}, which is not installed",
+        Reason.NEEDS_EXTRA,
+        f"run: pip install 'lydite[{_EXTRAS[name]}]'",
+    )
+    return 2
 
 
 _EXTRAS = {"gateway": "gateway", "auditor": "auditor", "engine": "engine", "demo": "demo"}
