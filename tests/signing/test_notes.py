@@ -88,6 +88,17 @@ def test_a_key_cannot_count_twice() -> None:
     assert caught.value.reason is Reason.NOT_CANONICAL
 
 
+def test_keys_that_cannot_be_told_apart_are_refused() -> None:
+    class Colliding(notes.VerifierKey, frozen=True):
+        @property
+        def key_id(self) -> bytes:
+            return LOG_KEY.key_id
+
+    twin = Colliding(LOG_KEY.name, notes.Kind.ED25519, bytes(WITNESS.public))
+    with pytest.raises(FormatError):
+        notes.verify(NOTE, [LOG_KEY, twin])
+
+
 def test_attaching_puts_a_newer_cosignature_in_the_place_of_the_older() -> None:
     again = notes.cosign(TEXT, WITNESS_KEY.name, WITNESS, 1_700_000_001)
     note = notes.attach(NOTE, [again])

@@ -207,13 +207,15 @@ def verify(note: Note, keys: Collection[VerifierKey]) -> Verified:
     3. At least one line must.
 
     Raises:
-        FormatError: 1 fails, or a cosignature has no valid time.
+        FormatError: 1 fails, a cosignature has no valid time, or two of ``keys`` share name and id.
         VerificationError: 2 fails (``BAD_SIGNATURE``) or 3 fails (``UNKNOWN_KEY``).
 
     **Does not show** that the text is true, complete or recent, that an ignored line is good or
     bad, or, for a cosignature, under which name its key was meant to act.
     """
     known = {(key.name, key.key_id): key for key in keys}
+    if len(known) != len(set(keys)):
+        raise FormatError("note: two keys share a name and an id, so lines cannot be told apart")
     seen: set[tuple[str, bytes]] = set()
     signed = []
     for signature in note.signatures:

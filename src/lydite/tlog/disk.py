@@ -160,8 +160,10 @@ class Appender:
             self._clean = True
 
     def close(self) -> None:
-        """Close the file."""
-        os.close(self._descriptor)
+        """Close the file; appending fails from now on."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+        self._descriptor = -1  # the number may be another file's by now
 
     def _roll_back(self) -> None:
         os.ftruncate(self._descriptor, self._length)

@@ -45,7 +45,7 @@ class Ticket:
             StorageError: the disk refused them, or nobody has called ``sync`` since.
         """
         if self._indices is None:
-            raise self._error or StorageError("these entries are not durable yet; call sync")
+            raise self._error or StorageError("not durable; call sync", Reason.UNAVAILABLE)
         return self._indices
 
     def settle(self, outcome: range | StorageError) -> None:
@@ -73,6 +73,7 @@ class LogStore:
         self._marker = found.marker
         self._recent = found.recent
         self._wal = disk.Appender(path / "wal", found.wal_length)
+        self._agrees = True
         self._queue: list[Ticket] = []
         self._queueing = threading.Lock()
         self._committing = threading.Lock()
@@ -105,11 +106,13 @@ class LogStore:
 
     def close(self) -> None:
         """Close the log; entries still queued are refused."""
-        with self._committing, self._publishing:
+        with self._publishing, self._committing:
             for ticket in self._take():
                 ticket.settle(StorageError("the log was closed", Reason.UNAVAILABLE))
             self._wal.close()
-            os.close(self._lock)
+            if self._lock >= 0:
+                os.close(self._lock)
+            self._lock = -1
 
     def __enter__(self) -> Self:
         return self
@@ -157,18 +160,24 @@ class LogStore:
                 new entries may succeed.
         """
         with self._committing:
+            self._check_open()
+            if not self._agrees:
+                raise StorageError("a commit was interrupted; open the log again")
             tickets = self._take()
             entries = [entry for ticket in tickets for entry in ticket.entries]
             first = self._tree.size
+            self._agrees = False  # disk and memory, should this be interrupted
             try:
                 if entries:
                     self._wal.append(wal.frame(self._marker, first, entries))
             except StorageError as error:
+                self._agrees = True
                 for ticket in tickets:
                     ticket.settle(error)
                 raise
             self._recent.entries.extend(entries)  # before the tree, whose size readers go by
             self._tree.extend(entries)
+            self._agrees = True
             for ticket in tickets:
                 ticket.settle(range(first, first + len(ticket.entries)))
                 first += len(ticket.entries)
@@ -194,6 +203,7 @@ class LogStore:
             StorageError: the disk refused; the newest checkpoint is still the one before.
         """
         with self._publishing:
+            self._check_open()
             old, size = self._newest.checkpoint.size, self._tree.size
             if size > old:
                 for tile in tiles.between(old, size):
@@ -221,6 +231,7 @@ class LogStore:
         that came late. A cosignature by the same key takes the older one's place.
 
         Raises:
+            FormatError: there are more cosignatures than a note may have.
             VerificationError: it is no checkpoint of this log.
             StorageError: the disk refused.
         """
@@ -231,9 +242,13 @@ class LogStore:
             if known is not None and head.checkpoint.size < known.checkpoint.size:
                 return known.note.encode()
             if known is not None and head.checkpoint.size == known.checkpoint.size:
-                note = known.note
-            merged = recovery.Head(head.checkpoint, notes.attach(note, cosignatures))
+                bare = known.note
+            else:
+                own = [each for each in note.signatures if each.key_id == self.key.key_id]
+                bare = notes.Note(note.text, tuple(own))
+            merged = recovery.Head(head.checkpoint, notes.attach(bare, cosignatures))
             encoded = merged.note.encode()
+            notes.parse(encoded)  # nothing is written that would not be read again
             disk.place(self._path / "checkpoint.witnessed", encoded, durable=True)
             self._witnessed = merged
             if head.checkpoint.size == self._newest.checkpoint.size:
@@ -254,7 +269,10 @@ class LogStore:
             entry = recent.entries[index - recent.base]
         else:
             bundle = disk.read(self._path / tiles.Tile(None, index // tiles.WIDTH).path)
-            entry = tiles.decode_bundle(bundle or b"", tiles.WIDTH)[index % tiles.WIDTH]
+            try:
+                entry = tiles.decode_bundle(bundle or b"", tiles.WIDTH)[index % tiles.WIDTH]
+            except FormatError as error:
+                raise StorageError(f"entry {index}: {error}", Reason.DAMAGED) from error
         if leaf_hash(entry) != leaf:
             raise StorageError(f"entry {index} is not the one that was logged", Reason.DAMAGED)
         return entry
@@ -292,6 +310,10 @@ class LogStore:
         if content is None:
             raise UnavailableError(f"the log has no {path}")
         return content
+
+    def _check_open(self) -> None:
+        if self._lock < 0:
+            raise StorageError("the log is closed", Reason.UNAVAILABLE)
 
     def _take(self) -> list[Ticket]:
         with self._queueing:

@@ -30,6 +30,8 @@ TIMEOUT_S = 10.0
 MAX_EVIDENCE = 100
 """Most contradictory checkpoints that are kept."""
 
+_POLL_S = 0.05
+
 Say = Callable[[Mapping[str, object]], None]
 
 _CHECKPOINT = re.compile(r"/([0-9a-f]{64})/checkpoint")
@@ -121,7 +123,9 @@ class WitnessServer:
         ``say`` is given the fields of one line of the service's log for each answer.
         """
         self._server = _Server((host, port), keeper, say or (lambda _: None))
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(_POLL_S,), daemon=True
+        )
         self._keeper = keeper
         self.url = f"http://{host}:{self._server.server_address[1]}"
 
