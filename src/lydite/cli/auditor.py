@@ -84,7 +84,8 @@ def _round(auditor: Auditor, gateway: Gateway, settings: Settings, *, as_json: b
         auditor.open_epoch(settings.rate_ppm)
         auditor.audit_pending(_progress)
         verdict = auditor.judge()
-        path = Path(settings.bundles) / f"{gateway.provider}.bundle.json"
+        name = gateway.provider.replace("/", "_")
+        path = Path(settings.bundles) / f"{name}.bundle.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(encode(auditor.bundle()))
     except LyditeError as error:
