@@ -25,7 +25,9 @@ WITNESSES = {f"w{n}.example": Signer(b"witness %d" % n + bytes(23)) for n in (1,
 WITNESS_KEYS = [
     notes.verifier_key(name, signer, notes.Kind.COSIGNATURE) for name, signer in WITNESSES.items()
 ]
-VECTORS = Path(__file__).parents[1] / "vectors" / "tlog"
+LOG = Signer(b"log key of 32 bytes, for tests 1")
+ROOT = Path(__file__).parents[2]
+VECTORS = ROOT / "tests" / "vectors" / "tlog"
 VECTOR_KEYS = [word for word in (VECTORS / "policy").read_text().split() if "+" in word]
 OLD_SIZES = (1, 255, 256, 257, 4096, 65_535, 65_536, 65_537, 69_999, 70_000)
 INDICES = (0, 1, 255, 256, 65_535, 65_536, 69_888, 69_999)
@@ -35,7 +37,7 @@ INDICES = (0, 1, 255, 256, 65_535, 65_536, 69_888, 69_999)
 def log(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LogStore]:
     """70 000 entries, three witnesses: the log on which the design was tried."""
     path = tmp_path_factory.mktemp("outside") / "log"
-    with LogStore.open(path, ORIGIN, Signer(b"log key of 32 bytes, for tests 1")) as store:
+    with LogStore.open(path, ORIGIN, LOG) as store:
         store.append_durable([b"entry %d" % number for number in range(70_000)])
         text = notes.parse(store.publish()).text
         lines = [
@@ -158,6 +160,48 @@ def test_go_sumdb_ignores_a_cosignature_under_an_unknown_name(
     change("checkpoint", "\n— w2".encode(), "\n— w9".encode())(path)
     found = run_go(go_verify, path, VECTOR_KEYS)
     assert json.loads(found.stdout)["cosigned"] == 2
+
+
+@pytest.fixture(scope="module")
+def sigstore_js() -> list[str]:
+    package = ROOT / ".tools" / "node_modules" / "@sigstore" / "verify"
+    node = shutil.which("node")
+    if node is None or not package.is_dir():
+        pytest.skip("@sigstore/verify: needs node and npm install @sigstore/verify in .tools")
+    return [node, str(Path(__file__).with_name("outside") / "verify.cjs"), str(package)]
+
+
+@pytest.mark.outside
+def test_sigstore_js_verifies_our_proofs(sigstore_js: list[str], served: Path) -> None:
+    for path, key, count in (
+        (VECTORS, VECTOR_KEYS[0], len(list((VECTORS / "proofs").glob("*.entry")))),
+        (served, str(notes.verifier_key(ORIGIN, LOG)), len(INDICES)),
+    ):
+        command = [*sigstore_js, str(path), key]
+        found = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert found.stdout == f"{count}\n", found.stderr
+
+
+@pytest.mark.outside
+@pytest.mark.parametrize(
+    ("tamper", "says"),
+    [
+        (change("proofs/257.entry", b"257", b"256"), "calculated root hash does not match"),
+        (change("proofs/257.tlog-proof", b"index 257", b"index 256"), "calculated root hash"),
+        (change("proofs/257.tlog-proof", b"index 257", b"index 300"), "invalid index"),
+        (change("proofs/257.tlog-proof", b"\n300\n", b"\n301\n"), "invalid checkpoint signature"),
+    ],
+)
+def test_sigstore_js_refuses_a_proof_that_was_tampered_with(
+    sigstore_js: list[str], tmp_path: Path, tamper: Callable[[Path], None], says: str
+) -> None:
+    path = tmp_path / "tampered"
+    shutil.copytree(VECTORS, path)
+    tamper(path)
+    command = [*sigstore_js, str(path), VECTOR_KEYS[0]]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert found.returncode == 1
+    assert says in found.stderr
 
 
 def test_metamorphic_log_verifies_checkpoint_and_inclusion(log: LogStore) -> None:
