@@ -71,7 +71,7 @@ def port(hand: Hand) -> int:
     hand.start("gateway", "run", "mine/gateway.json")
     relied = ["--reference", REFERENCE, "--witnesses", "w1/witness.policy"]
     trusted = ["trust", "mine/anchor.json", "--auditor", auditor, "--beacon", "beacon/chain.json"]
-    (hand.place / "trust.json").write_text(hand.run(*trusted, *relied))
+    hand.run(*trusted, *relied, "--out", "trust.json")
     token = json.loads((hand.place / "mine" / "gateway.json").read_text())["audit_token"]
     url = f"http://127.0.0.1:{gateway}"
     (hand.place / "auditor.toml").write_text(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from lydite.appraisal import policy
 from lydite.appraisal.trust import Anchor, Trust
-from lydite.cli.files import read, read_message
+from lydite.cli.files import read, read_message, write
 from lydite.errors import ConfigurationError, FormatError, LyditeError
 from lydite.evidence.tokens import reference as references
 from lydite.messages.canonical import decode, encode
@@ -29,11 +29,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--beacon", required=True, help="drand, quicknet, or a file with another chain"
     )
     parser.add_argument("--policy", type=Path, help="the appraisal policy (default: built in)")
+    parser.add_argument("--out", type=Path, help="a new file to write (default: print it)")
     parser.add_argument("--json", action="store_true", help="the same: the file is JSON anyway")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print a trust file made of what was named."""
+    """Print or write a trust file made of what was named."""
     try:
         rules = policy.DEFAULT
         if arguments.policy is not None:
@@ -51,7 +52,10 @@ def run(arguments: argparse.Namespace) -> int:
         _check(made)
     except (FormatError, UnicodeDecodeError) as error:
         raise ConfigurationError(str(error)) from error
-    print(encode(made).decode())
+    if arguments.out is None:
+        print(encode(made).decode())
+    else:
+        write(arguments.out, encode(made) + b"\n")
     return 0
 
 
