@@ -11,9 +11,10 @@ import math
 from collections.abc import Sequence
 
 from lydite.appraisal.policy import WHOLE_PPM, Policy
-from lydite.errors import FormatError, Reason
+from lydite.errors import FormatError, Reason, VerificationError
 from lydite.evidence.tokens import reference as tokens
 from lydite.messages.audit import Channel, Skip, Verdict
+from lydite.messages.declaration import Declaration
 from lydite.messages.finding import Finding
 from lydite.messages.tier import Tier
 from lydite.statistics.merging import log_average
@@ -58,6 +59,23 @@ def decide(
         tokens_needed=needed,
         skipped=skipped,
     )
+
+
+def check_fit(declared: Declaration, reference: tokens.Reference) -> None:
+    """Refuse to judge a declaration by a reference that is for something else.
+
+    Raises:
+        VerificationError: the reference is for other weights or another sampler.
+
+    **Does not show** that the provider runs what it declares.
+    """
+    said = declared.predicate
+    if (said.weights_root, said.sampler) != (reference.weights_root, reference.sampler):
+        raise VerificationError(
+            Reason.UNKNOWN_REFERENCE,
+            f"reference {reference.name} is for weights {reference.weights_root[:16]} and sampler "
+            f"{reference.sampler}, declared are {said.weights_root[:16]} and {said.sampler}",
+        )
 
 
 def tokens_needed(policy: Policy, reference: tokens.Reference) -> int:

@@ -33,12 +33,13 @@ CAVEATS = (
 )
 
 
-def verify(payload: bytes, trust: Trust) -> Report:
+def verify(payload: bytes, trust: Trust, not_before_s: int | None = None) -> Report:
     """Check one bundle against a relying party's trust anchors.
 
     1. The bundle is in its one spelling, about a provider that the relying party knows.
     2. Policy and references are the ones that the relying party pinned.
-    3. The checkpoint is the log's, and enough witnesses cosigned it.
+    3. The checkpoint is the log's, and enough witnesses cosigned it, by ``not_before_s`` (Unix
+       seconds) or later if that is given.
     4. The declaration is the provider's, logged, and of the weights that the reference is for.
     5. The epochs cover the log without gap; each draws as its proof says.
     6. Every drawn entry is shown, every receipt of the provider among them is signed by provider
@@ -58,6 +59,10 @@ def verify(payload: bytes, trust: Trust) -> Report:
     reference = _pinned(bundle, trust)
     # 3.
     accepted = selection.witnessed(bundle.checkpoint.encode(), trust.log_policy(anchor))
+    if not_before_s is not None and accepted.cosigned_s < not_before_s:
+        raise VerificationError(
+            Reason.STALE, f"cosigned at {accepted.cosigned_s}, expected {not_before_s} or later"
+        )
     book = _Book(anchor, trust, accepted)
     # 4.
     declared = _declaration(bundle, book, reference)
@@ -137,10 +142,7 @@ def _declaration(bundle: Bundle, book: _Book, reference: tokens.Reference) -> De
     said = declared.predicate
     if said.provider != book.provider or declared.subject[0].digest.sha256 != said.weights_root:
         raise VerificationError(Reason.WRONG_PROVIDER, "declaration is not about this provider")
-    if said.weights_root != reference.weights_root:
-        raise VerificationError(
-            Reason.UNKNOWN_REFERENCE, f"reference {reference.name} is for other weights"
-        )
+    decision.check_fit(declared, reference)
     return declared
 
 

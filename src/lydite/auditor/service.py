@@ -65,6 +65,8 @@ class Auditor:
         ``progress`` is told how many are done, and of how many.
         """
         self.case.catch_up()
+        if self.case.declaration is not None:
+            decision.check_fit(self.case.declaration, self._reference)
         pending = self.case.pending()
         last = 0
         for done, number in enumerate(pending, start=1):
