@@ -1,0 +1,79 @@
+"""The committed Reference Values are what the committed script makes of the committed data."""
+
+import hashlib
+import sys
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from lydite.engines.weights import check_manifest
+from lydite.evidence.tokens.reference import Reference, null, parse
+from lydite.laboratory.streams import log10, log_path
+
+ROOT = Path(__file__).parents[2]
+DATA = ROOT / "data" / "reference" / "tokens"
+SCRIPTS = ROOT / "scripts"
+MODELS = ("lydite-base", "lydite-small")
+
+
+def committed(model: str) -> Reference:
+    return parse((DATA / f"{model}.json").read_bytes())
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    yield __import__("calibrate_tokens")
+    sys.modules.pop("calibrate_tokens")
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_reference_follows_from_the_kept_scores(model: str, script) -> None:
+    kept = DATA / f"{model}.npz"
+    with np.load(kept) as raw:
+        derived = script.honest_reference(model, dict(raw), kept)
+    reference = committed(model)
+    versions = {"versions": reference.provenance.versions}
+    provenance = msgspec.structs.replace(derived.provenance, **versions)
+    expected = msgspec.structs.replace(
+        derived, alternatives=reference.alternatives, provenance=provenance
+    )
+    assert reference == expected
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_reference_names_what_it_was_made_from(model: str) -> None:
+    reference = committed(model)
+    made_from = {
+        reference.provenance.script: SCRIPTS / "calibrate_tokens.py",
+        reference.provenance.data: DATA / f"{model}.npz",
+        reference.provenance.prompts: DATA / "prompts.json",
+    }
+    for digest, path in made_from.items():
+        assert hashlib.sha256(path.read_bytes()).hexdigest() == digest, path.name
+    assert reference.weights_root == check_manifest(ROOT / "models" / model).root
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_price_of_the_composite_null_is_small(model: str) -> None:
+    assert 1.0 < sum(null(committed(model))) < 1.006  # nats a token, nearly
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_no_honest_implementation_is_even_suspected_on_what_it_was_calibrated_on(
+    model: str, script
+) -> None:
+    reference = committed(model)
+    with np.load(DATA / f"{model}.npz") as kept:
+        raw = dict(kept)
+    for cell in script.CELLS:
+        path = list(log_path(reference, script.answers_of(raw, f"honest/{cell.name}")))
+        assert log10(max(path)) < 1.301, cell.name
+
+
+def test_power_is_known_for_the_cheats_that_policies_name() -> None:
+    names = {alternative.name for alternative in committed("lydite-base").alternatives}
+    assert {"smaller-model", "int4-weights", "other-temperature", "mixed-20"} <= names
