@@ -1,0 +1,65 @@
+"""A policy that would affirm on nothing, or overspend its error budget, is refused."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from lydite.appraisal import decision, policy
+from lydite.appraisal.policy import DEFAULT, Weight
+from lydite.errors import FormatError, Reason
+from lydite.laboratory.bigram import Bigram
+from lydite.laboratory.world import World, calibrated
+from lydite.messages.canonical import encode
+from lydite.messages.tier import Tier
+
+replace = msgspec.structs.replace
+
+
+def test_the_default_policy_reads_back_and_keeps_its_digest() -> None:
+    assert policy.parse(encode(DEFAULT)) == DEFAULT
+    assert policy.digest(DEFAULT) == policy.digest(policy.parse(encode(DEFAULT)))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"weights": (Weight(channel="tokens/margin", weight_ppm=999_999),)},
+        {"weights": (Weight(channel="tokens/margin", weight_ppm=500_000),) * 2},
+        {"weights": ()},
+        {"mandatory": ()},
+        {"alternatives": ()},
+        {"suspect_milli": 0},
+        {"suspect_milli": 5000},
+        {"epsilon_ppm": 0},
+        {"scored_ppm": 0},
+    ],
+)
+def test_a_policy_that_means_nothing_is_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(FormatError):
+        policy.parse(encode(replace(DEFAULT, **change)))
+
+
+def test_an_alternative_without_known_power_can_never_be_excluded() -> None:
+    with pytest.raises(FormatError, match="no power against"):
+        decision.decide(replace(DEFAULT, alternatives=("fp8-cache",)), calibrated(Bigram()), [])
+
+
+def test_an_unknown_channel_is_an_error_and_not_a_silent_one() -> None:
+    weights = (Weight(channel="tokens/astrology", weight_ppm=1_000_000),)
+    with pytest.raises(FormatError, match="no such channel"):
+        decision.decide(replace(DEFAULT, weights=weights), calibrated(Bigram()), [])
+
+
+def test_a_provider_under_suspicion_is_neither_accused_nor_affirmed() -> None:
+    world = World(cheat=Bigram(noise=0.3), policy=replace(DEFAULT, accuse_milli=9_000_000))
+    world.traffic(12)
+    verdict = world.judged()
+    assert (verdict.tier, verdict.reason) == (Tier.NONE, Reason.SUSPECTED)
+
+
+def test_weights_are_an_average_and_never_a_product() -> None:
+    world = World(cheat=Bigram(noise=1.0))
+    world.traffic(12)
+    verdict = world.judged()
+    assert verdict.log10_e_milli <= max(channel.log10_e_milli for channel in verdict.channels)
