@@ -39,6 +39,17 @@ class Provider(NamedTuple):
     token: str
 
 
+class Execution(NamedTuple):
+    """How providers declare that they run the model; what they run is for the audit to find out."""
+
+    engine: str = "lydite transformers"
+    dtype: str = "bfloat16"
+    token_ids: bool = True
+
+
+OURS = Execution()
+
+
 class Deployment(NamedTuple):
     """Everything that is up, and whom a relying party of it trusts."""
 
@@ -53,10 +64,12 @@ def deploy(
     engines: Mapping[str, Service],
     policy: Policy,
     reference: Reference,
+    execution: Execution = OURS,
 ) -> Deployment:
     """Put a gateway with a log of its own before each engine, and return what came up.
 
-    ``engines`` are services that serve, or claim to serve, the weights that ``reference`` is for.
+    ``engines`` are services that serve, or claim to serve, the weights that ``reference`` is for,
+    the way that ``execution`` says.
 
     Raises:
         UnavailableError: a process did not start.
@@ -74,7 +87,8 @@ def deploy(
     )
     gateways = []
     for site in sites:
-        path = site.configure(_origin_of(engines[site.name].ready()), reference, common)
+        declaration = site.declare(reference, execution)
+        path = site.configure(_origin_of(engines[site.name].ready()), declaration, common)
         gateways.append(
             processes.start(f"{site.name}-gateway", "lydite.cli.main", "gateway", "run", path)
         )
@@ -127,12 +141,12 @@ class _Site(NamedTuple):
     def log_vkey(self) -> str:
         return str(notes.verifier_key(self.origin, self.log))
 
-    def configure(self, upstream: str, reference: Reference, common: _Common) -> Path:
+    def configure(self, upstream: str, declaration: Path, common: _Common) -> Path:
         config = settings.Settings(
             upstream=upstream,
             state=str(self.directory / "state"),
             keys=settings.Keys(**{role: str(self.directory / f"{role}.key") for role in ROLES}),
-            declaration=str(self.declare(reference)),
+            declaration=str(declaration),
             origin=self.origin,
             port=0,
             audit_token=self.token,
@@ -150,17 +164,15 @@ class _Site(NamedTuple):
             log_vkey=self.log_vkey,
         )
 
-    def declare(self, reference: Reference) -> Path:
+    def declare(self, reference: Reference, execution: Execution) -> Path:
         root = reference.weights_root
         statement = Declaration(
             subject=(Subject(name=reference.name, digest=Sha256(sha256=root)),),
             predicate=Predicate(
                 model=reference.name,
                 weights_root=root,
-                dtype="bfloat16",
-                engine="lydite transformers",
                 sampler=reference.sampler,
-                token_ids=True,
+                **execution._asdict(),
                 provider=self.provider.keyid,
             ),
         )
