@@ -11,7 +11,8 @@ ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp-dev
-NPM_TOOLS := drand-client@1.4.2
+NPM_TOOLS := drand-client@1.4.2 @sigstore/verify@4.1.3
+GO_TOOLS := golang-go golang-golang-x-mod-dev
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -52,6 +53,11 @@ tools: .tools/.stamp ## other people's verifiers that pip does not have, for tes
 	@if command -v npm >/dev/null; then \
 	  npm install --silent --no-fund --no-audit --prefix .tools $(NPM_TOOLS); \
 	else echo "npm is not installed: tests that need it are skipped by name"; fi
+	@if command -v go >/dev/null; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  apt-get update -qq && apt-get install -qq -y --no-install-recommends $(GO_TOOLS); \
+	else echo "go is not installed (on Debian: apt-get install $(GO_TOOLS)):" \
+	  "tests that need it are skipped by name"; fi
 	@touch $@
 
 test-all: $(STAMP) tools ## every test, with those that need outside tools (named skips where absent)

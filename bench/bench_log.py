@@ -3,6 +3,7 @@
 import os
 
 import log_rows
+import receipt_rows
 import report
 import sampling_rows
 
@@ -10,7 +11,7 @@ import sampling_rows
 def main() -> None:
     """Measure, print and write ``bench/results/log.json``."""
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})  # one core, threads included
-    report.write("log", [*log_rows.rows(), *sampling_rows.rows()])
+    report.write("log", [*log_rows.rows(), *receipt_rows.rows(), *sampling_rows.rows()])
 
 
 if __name__ == "__main__":

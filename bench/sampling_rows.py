@@ -5,10 +5,10 @@ is checked by py_ecc, which is the only pure-Python one.
 """
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from time import perf_counter
 from typing import Any
+
+from stopwatch import rate
 
 from lydite.sampling import beacon, draw, vrf
 
@@ -25,14 +25,14 @@ def rows() -> list[Row]:
     made = {alpha: vrf.prove(_SEED, alpha) for alpha in inputs}
     entries = 1_000_000
     return [
-        _row("VRF proofs", _rate(lambda: [vrf.prove(_SEED, a) for a in inputs], 2_000), 1_000),
+        _row("VRF proofs", rate(lambda: [vrf.prove(_SEED, a) for a in inputs], 2_000), 1_000),
         _row(
             "VRF verifications",
-            _rate(lambda: [vrf.verify(key, a, made[a].pi) for a in inputs], 2_000),
+            rate(lambda: [vrf.verify(key, a, made[a].pi) for a in inputs], 2_000),
         ),
         _row(
             "selections, receipts drawn over",
-            _rate(lambda: draw.draw(made[inputs[0]].beta, 1, entries, 10_000), entries),
+            rate(lambda: draw.draw(made[inputs[0]].beta, 1, entries, 10_000), entries),
             500_000,
         ),
         *(_drand(chain) for chain in (beacon.LEAGUE_OF_ENTROPY, beacon.QUICKNET)),
@@ -51,18 +51,8 @@ def _drand(chain: beacon.Chain) -> Row:
         randomness=bytes.fromhex(record["randomness"]),
     )
     beacon.verify(chain, published)
-    per_second = _rate(lambda: beacon.verify(chain, published), 1)
+    per_second = rate(lambda: beacon.verify(chain, published), 1)
     return _row(f"{chain.name} round, check", 1_000 / per_second, unit="ms")
-
-
-def _rate(work: Callable[[], object], amount: int) -> float:
-    """Return how much of ``work`` one second does, the best of three runs."""
-    best = float("inf")
-    for _ in range(3):
-        started = perf_counter()
-        work()
-        best = min(best, perf_counter() - started)
-    return amount / best
 
 
 def _row(metric: str, ours: float, goal: float | None = None, unit: str = "1/s") -> Row:
