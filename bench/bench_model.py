@@ -21,6 +21,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -45,6 +46,8 @@ DATA = Path("data/reference/tokens")
 ALPHA = 0.005
 LEVEL = math.log(1 / ALPHA)
 STREAM_TOKENS, STREAMS_A_DTYPE = 8000, 10
+LENGTHS = sorted({round(4 * 1.06**i) for i in range(119)})
+"""At which the fixed-length peers are tried, in tokens."""
 DRAWN = Sampling(temperature=1.0, max_tokens=128)
 HONEST = (
     *(DRAWN,) * 6,
@@ -81,6 +84,8 @@ class Scored(NamedTuple):
 
     finding: Finding
     margins: NDArray[np.float64]
+    drawn: bool
+    """Whether it was asked for at temperature 1 without filters, like the cheats."""
 
 
 class Auditor:
@@ -99,7 +104,7 @@ class Auditor:
         finding = verifier.verify(claims, logits, self.reference)
         self.score_s += time.process_time() - started
         self.scored += len(claims.output_ids)
-        return Scored(finding, plain_margins(claims, logits))
+        return Scored(finding, plain_margins(claims, logits), claims.sampling == DRAWN)
 
 
 def plain_margins(claims: Claims, logits: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -161,18 +166,51 @@ def path_of(reference: Reference, stream: Sequence[Scored], tokens: int) -> list
     return [value for value, _ in zip(path, range(tokens), strict=False)]
 
 
-def honest_rows(auditor: Auditor, streams: dict[str, list[list[Scored]]]) -> list[dict[str, Any]]:
-    """Count false accusations, ours and that of the mismatch rate calibrated on bf16 alone."""
-    rows = []
-    total = accused = 0
+def honest_rows(
+    auditor: Auditor, streams: dict[str, list[list[Scored]]], bare: dict[str, NDArray[np.float64]]
+) -> list[dict[str, Any]]:
+    """Count false accusations: ours, a fixed-length test looked at all along, a narrow null."""
+    rows, everybody = [], [stream for group in streams.values() for stream in group]
+    accused = 0
     for name, group in streams.items():
         peaks = [max(path_of(auditor.reference, s, STREAM_TOKENS)) for s in group]
         accused += sum(peak >= LEVEL for peak in peaks)
-        total += len(peaks)
         metric = f"highest log10 E, {len(peaks)} honest streams, {name}"
         rows.append(row(metric, log10(max(peaks)), "log10", goal=round(log10(LEVEL), 3)))
-    metric = f"false accusations, {total} honest streams of {STREAM_TOKENS} tokens"
-    return [row(metric, accused, "streams", goal=0), *rows]
+    metric = f"false accusations, {len(everybody)} honest streams of {STREAM_TOKENS} tokens"
+    looked = sum(ever_convicted(margins_of(stream), bare) for stream in everybody)
+    narrow = narrow_null(auditor.reference)
+    alone = sum(max(path_of(narrow, s, STREAM_TOKENS)) >= LEVEL for s in everybody)
+    peers = {
+        "Token-DiFR, a look at every length": looked,
+        "our bins, calibrated on fp32 alone": alone,
+    }
+    counts = [
+        row(metric, accused, "streams", goal=0, peer=peer, peer_name=peer_name)
+        for peer_name, peer in peers.items()
+    ]
+    return [*counts, *rows]
+
+
+def narrow_null(reference: Reference) -> Reference:
+    """Return a reference that has seen one honest implementation only."""
+    kept = tuple(one for one in reference.histograms if one.name.startswith("fp32"))
+    return msgspec.structs.replace(reference, histograms=kept)
+
+
+def ever_convicted(margins: NDArray[np.float64], bare: dict[str, NDArray[np.float64]]) -> bool:
+    """Say whether the fixed-length test convicts at any of the lengths that it might stop at."""
+    path = np.cumsum(np.r_[0.0, difr(margins)])
+    sums = {name: np.cumsum(np.r_[0.0, difr(values)]) for name, values in bare.items()}
+    rng = np.random.default_rng(6)
+    return any(
+        path[size] / size > threshold(sums, size, rng) for size in LENGTHS if size < len(path)
+    )
+
+
+def threshold(sums: dict[str, NDArray[np.float64]], size: int, rng: np.random.Generator) -> float:
+    """Return what the mean over ``size`` honest tokens exceeds with probability alpha."""
+    return max(float(np.quantile(means(path, size, rng), 1 - ALPHA)) for path in sums.values())
 
 
 def first_windows(
@@ -188,11 +226,10 @@ def first_windows(
     rng = np.random.default_rng(5)
     sums = {name: np.cumsum(np.r_[0.0, statistic(values)]) for name, values in honest.items()}
     bad = np.cumsum(np.r_[0.0, statistic(cheat)])
-    for size in sorted({round(4 * 1.06**i) for i in range(120)}):
-        if size > min(len(bad) // 4, 4000):
+    for size in LENGTHS:
+        if size > len(bad) // 4:
             return None
-        limit = max(np.quantile(means(path, size, rng), 1 - ALPHA) for path in sums.values())
-        if (means(bad, size, rng) > limit).mean() >= share:
+        if (means(bad, size, rng) > threshold(sums, size, rng)).mean() >= share:
             return size
     return None
 
@@ -226,14 +263,13 @@ def mismatch_crossing(stream: Sequence[Scored], p0: float) -> int | None:
 
 
 def cheat_rows(
-    auditor: Auditor, trial: Trial, scored: list[Scored], honest: dict[str, list[Scored]]
+    auditor: Auditor, trial: Trial, scored: list[Scored], bare: dict[str, NDArray[np.float64]]
 ) -> list[dict[str, Any]]:
     """Return tokens to a verdict on one cheat, beside the peers."""
     streams = cut(scored, trial.tokens, trial.streams)
     crossings = [
         first_crossing(path_of(auditor.reference, s, trial.tokens), LEVEL) for s in streams
     ]
-    bare = {name: drawn_margins(answers) for name, answers in honest.items()}
     mine = np.concatenate([one.margins for one in scored])
     p0 = max(upper_rate(values) for values in bare.values())
     rates = [mismatch_crossing(s, p0) for s in streams]
@@ -255,9 +291,9 @@ def cheat_rows(
     return [*rows, row(f"{name}, worst of {len(streams)}", last, "tokens")]
 
 
-def drawn_margins(answers: Sequence[Scored]) -> NDArray[np.float64]:
+def margins_of(answers: Sequence[Scored]) -> NDArray[np.float64]:
     """Return the margins of answers without filters, which is what the cheats are asked for."""
-    return np.concatenate([one.margins for i, one in enumerate(answers) if i % len(HONEST) < 6])
+    return np.concatenate([one.margins for one in answers if one.drawn])
 
 
 def upper_rate(margins: NDArray[np.float64]) -> float:
@@ -337,14 +373,15 @@ def main() -> None:
         engine.close()
         print(f"honest {dtype}: {tokens} tokens", flush=True)
     streams = {name: cut(h, STREAM_TOKENS, STREAMS_A_DTYPE) for name, h in honest.items()}
-    rows = honest_rows(auditor, streams)
+    bare = {name: margins_of(answers) for name, answers in honest.items()}
+    rows = honest_rows(auditor, streams, bare)
     workshop = Workshop(model=MODEL, small_model=SMALL)
     for trial in TRIALS:
         engine = CHEATS[trial.cheat](workshop)
         warm_up = 16 if trial.cheat == "replayed-answers" else 0
         tokens = trial.streams * (trial.tokens + 128)
         scored = collect(engine, auditor, trial.cheat, (DRAWN,), tokens, warm_up)
-        rows += cheat_rows(auditor, trial, scored, honest)
+        rows += cheat_rows(auditor, trial, scored, bare)
         print(f"{rows[-5]['metric']}: {rows[-5]['ours']}", flush=True)
     rows += cost_rows(auditor)
     write("model", rows)

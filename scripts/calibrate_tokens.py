@@ -15,98 +15,56 @@ writes ``data/reference/tokens/MODEL.npz``, the raw scores, and ``MODEL.json``, 
 """
 
 import argparse
-import hashlib
 import json
 import math
 import platform
-import random
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import msgspec
 import numpy as np
 import torch
 import transformers
+from derive_reference import (
+    CELLS,
+    DATA,
+    DRAWN,
+    MODELS,
+    NUCLEUS,
+    TOP_K,
+    Cell,
+    Raw,
+    blank_reference,
+    derive,
+    noise_of,
+)
 from numpy.typing import NDArray
 
 from lydite.engines.codec import DirectoryCodec
-from lydite.engines.transformers_engine import Dtype, TransformersEngine, load_model
-from lydite.engines.weights import check_manifest
-from lydite.errors import Reason
+from lydite.engines.transformers_engine import TransformersEngine, load_model
 from lydite.evidence.tokens.claims import Claims
 from lydite.evidence.tokens.reference import (
     MARGIN,
     SCALE_MICRO,
     SURPRISAL,
-    Alternative,
-    Histogram,
-    Provenance,
     Reference,
-    bin_of,
     null,
     parse,
 )
 from lydite.evidence.tokens.sampling import Sampling
 from lydite.evidence.tokens.verifier import CLIP_NATS, support
 from lydite.laboratory.cheats import CHEATS, Workshop
-from lydite.laboratory.streams import Question, ask, log_path, render, score, seed_of
+from lydite.laboratory.streams import Question, ask, render, score, seed_of
 from lydite.messages.canonical import encode
-from lydite.messages.finding import Finding, Measure
-from lydite.messages.tier import Tier
-from lydite.statistics.power import first_crossing, tokens_for_power
+from lydite.messages.finding import Finding
 
-DATA = Path("data/reference/tokens")
-MODELS = Path("models")
 SMALL = "lydite-small"
-AUDITOR = "fp32 arithmetic on the stored weights, one teacher-forced pass, batch 1, cpu"
-TOKENS_AN_ANSWER = 128
 CHEAT_ANSWERS = 72
-ERROR_PPM = 1000
-QUANTILES = (0.85, 0.99)
-"""Of the positive margins. Whatever lies below the first is one bin with the exact matches: an
-honest fp32 provider has none and a bf16 one has some, so every finer bin there would add its whole
-rate to the price of the composite null, ln(sum of ceilings) nats a token, and tell little."""
-TAIL_MICRO = (100_000, 500_000)
-"""Two further edges far beyond honest margins, where cheats live."""
 NOISE_QUANTILE = 0.9999
-LEVEL_MILLI = 4000
-STREAMS, LONGEST = 100, 8000
-"""Resampled streams a cheat, and their length in tokens, for the power."""
-
-
-class Cell(NamedTuple):
-    """One way to run the model honestly, one way to sample, and how many answers to take."""
-
-    name: str
-    dtype: Dtype
-    batch: int
-    threads: int
-    sampling: Sampling
-    answers: int
-
-
-DRAWN = Sampling(temperature=1.0, max_tokens=TOKENS_AN_ANSWER)
-NUCLEUS = Sampling(temperature=0.8, top_p=0.95, max_tokens=TOKENS_AN_ANSWER)
-TOP_K = Sampling(temperature=0.6, top_k=40, max_tokens=TOKENS_AN_ANSWER)
-GREEDY = Sampling(temperature=0.0, max_tokens=TOKENS_AN_ANSWER)
-CELLS = (
-    Cell("bf16/batch-16/drawn", "bf16", 16, 1, DRAWN, 288),
-    Cell("bf16/batch-16/nucleus", "bf16", 16, 1, NUCLEUS, 128),
-    Cell("bf16/batch-16/top-k", "bf16", 16, 1, TOP_K, 128),
-    Cell("bf16/batch-16/greedy", "bf16", 16, 1, GREEDY, 192),
-    Cell("bf16/batch-8/2-threads/drawn", "bf16", 8, 2, DRAWN, 96),
-    Cell("bf16/batch-1/drawn", "bf16", 1, 1, DRAWN, 64),
-    Cell("fp32/batch-16/drawn", "fp32", 16, 1, DRAWN, 96),
-    Cell("fp32/batch-16/greedy", "fp32", 16, 1, GREEDY, 96),
-    Cell("fp32/batch-1/drawn", "fp32", 1, 1, DRAWN, 64),
-)
 SAMPLINGS = (DRAWN, NUCLEUS, TOP_K)
 """Under which the drift is measured."""
-
-Raw = dict[str, NDArray[Any]]
 
 
 def main() -> None:
@@ -137,7 +95,7 @@ def measure(name: str, share: float) -> Raw:
     cheats = cheats_of(name)
     sayings = round(CHEAT_ANSWERS * share)
     progress = Progress(sum(cell.answers for cell in cells) + sayings * len(cheats))
-    raw: Raw = {}
+    raw: Raw = {"versions": np.array(versions())}
     answered = {}
     for cell in cells:
         raw_decode: list[torch.Tensor] = []
@@ -250,21 +208,13 @@ def cheats_of(name: str) -> list[str]:
     return [cheat for cheat in CHEATS if cheat not in without]
 
 
-def blank_reference(name: str, noise_micro: int) -> Reference:
-    """Return a reference that tells the verifier what it needs before anything is calibrated."""
-    return Reference(
-        name=name,
-        weights_root=check_manifest(MODELS / name).root,
-        sampler="lydite/v1",
-        auditor=AUDITOR,
-        edges=(),
-        histograms=(),
-        error_ppm=ERROR_PPM,
-        drift_micro=0,
-        noise_micro=noise_micro,
-        alternatives=(),
-        provenance=Provenance(script="0" * 64, data="0" * 64, prompts="0" * 64, versions=()),
-    )
+def versions() -> list[str]:
+    """Return the software that the scores hang on."""
+    return [
+        f"python {platform.python_version()}",
+        f"torch {torch.__version__}",
+        f"transformers {transformers.__version__}",
+    ]
 
 
 def rows(key: str, findings: Sequence[Finding]) -> Raw:
@@ -276,133 +226,6 @@ def rows(key: str, findings: Sequence[Finding]) -> Raw:
         f"{key}/margins": np.array([v for row in margins for v in row], dtype=np.int32),
         f"{key}/surprisals": np.array([v for row in surprisals for v in row], dtype=np.int32),
     }
-
-
-def answers_of(raw: Raw, key: str) -> list[Finding]:
-    """Return what ``rows`` was made from, as findings."""
-    ends = np.cumsum(raw[f"{key}/lengths"])[:-1]
-    margins = np.split(raw[f"{key}/margins"], ends)
-    drawn = len(raw[f"{key}/surprisals"]) > 0
-    surprisals = np.split(raw[f"{key}/surprisals"], ends) if drawn else [[]] * len(margins)
-    return [
-        Finding(
-            kind="tokens",
-            tier=Tier.NONE,
-            reason=Reason.RECORDED,
-            measures=(
-                Measure(name=MARGIN, unit="micro-logit", values=tuple(map(int, m))),
-                Measure(name=SURPRISAL, unit="micro-nat/6", values=tuple(map(int, x))),
-            ),
-        )
-        for m, x in zip(margins, surprisals, strict=True)
-    ]
-
-
-def noise_of(raw: Raw) -> int:
-    """Return the largest logit noise of any implementation, in micro-logits."""
-    return max(int(row[0]) for key, row in raw.items() if key.startswith("noise/"))
-
-
-def derive(name: str, raw: Raw, kept: Path) -> Reference:
-    """Return the Reference Value that follows from the raw scores; no model is run."""
-    reference = honest_reference(name, raw, kept)
-    found = tuple(alternatives(name, raw, reference))
-    return msgspec.structs.replace(reference, alternatives=found)
-
-
-def honest_reference(name: str, raw: Raw, kept: Path) -> Reference:
-    """Return what follows from the honest scores alone: everything but the power."""
-    groups: dict[str, list[Finding]] = {}
-    for cell in CELLS:
-        group = f"{cell.dtype}/{'drawn' if cell.sampling.temperature else 'greedy'}"
-        groups.setdefault(group, []).extend(answers_of(raw, f"honest/{cell.name}"))
-    margins = np.concatenate([raw[f"honest/{cell.name}/margins"] for cell in CELLS])
-    edged = msgspec.structs.replace(blank_reference(name, noise_of(raw)), edges=edges_of(margins))
-    histograms = tuple(histogram(group, answers, edged) for group, answers in groups.items())
-    return msgspec.structs.replace(
-        edged,
-        histograms=histograms,
-        drift_micro=drift_bound(raw),
-        provenance=Provenance(
-            script=sha256(Path(__file__)),
-            data=sha256(kept),
-            prompts=sha256(DATA / "prompts.json"),
-            versions=(
-                f"python {platform.python_version()}",
-                f"torch {torch.__version__}",
-                f"transformers {transformers.__version__}",
-            ),
-        ),
-    )
-
-
-def edges_of(margins: NDArray[np.int32]) -> tuple[int, ...]:
-    """Return where the bins begin: at high quantiles of the positive margins, and beyond."""
-    positives = margins[margins > 0]
-    quantiles = [int(q) for q in np.quantile(positives, QUANTILES)] if len(positives) else []
-    return tuple(sorted({*(q for q in quantiles if 0 < q < TAIL_MICRO[0]), *TAIL_MICRO}))
-
-
-def histogram(label: str, answers: Sequence[Finding], edged: Reference) -> Histogram:
-    """Return how the margins of some answers fall into the bins of ``edged``."""
-    size = len(edged.edges) + 2
-    table = np.zeros((len(answers), size), dtype=np.int64)
-    for row, answer in zip(table, answers, strict=True):
-        for margin in answer.values(MARGIN):
-            row[bin_of(edged, margin)] += 1
-    lengths = table.sum(axis=1)
-    return Histogram(
-        name=label,
-        responses=len(answers),
-        tokens=int(lengths.sum()),
-        tokens_squared=int((lengths**2).sum()),
-        counts=tuple(map(int, table.sum(axis=0))),
-        counts_squared=tuple(map(int, (table**2).sum(axis=0))),
-        crosses=tuple(map(int, (table * lengths[:, None]).sum(axis=0))),
-    )
-
-
-def drift_bound(raw: Raw) -> int:
-    """Return a bound on the mean of an honest surprisal, in millionths.
-
-    The mean over tokens of the *absolute* drift, the worst implementation and way to sample, and
-    three standard errors: the drifts of one text have both signs, so their sum stays far below.
-    """
-    worst = 0.0
-    for key, table in raw.items():
-        if key.startswith("drift/"):
-            sizes = np.abs(table.astype(np.float64))
-            means = sizes.mean(axis=1) + 3 * sizes.std(axis=1) / math.sqrt(sizes.shape[1])
-            worst = max(worst, float(means.max()))
-    return math.ceil(worst)
-
-
-def alternatives(name: str, raw: Raw, reference: Reference) -> Iterator[Alternative]:
-    """Yield for every cheat how many tokens find it out, if 8000 do in nine streams of ten."""
-    level = LEVEL_MILLI / 1000 * math.log(10)
-    for cheat in cheats_of(name):
-        if f"cheat/{cheat}/lengths" not in raw:
-            continue
-        answers = answers_of(raw, f"cheat/{cheat}")
-        dice = random.Random(seed_of("power", name, cheat))
-        crossings = [
-            first_crossing(log_path(reference, resampled(answers, dice)), level)
-            for _ in range(STREAMS)
-        ]
-        tokens = tokens_for_power(crossings)
-        if tokens is not None:
-            yield Alternative(name=cheat, log10_level_milli=LEVEL_MILLI, tokens=tokens)
-
-
-def resampled(answers: Sequence[Finding], dice: random.Random) -> list[Finding]:
-    """Return a stream of answers drawn with replacement, about ``LONGEST`` tokens long."""
-    mean = sum(len(answer.values(MARGIN)) for answer in answers) / len(answers)
-    return dice.choices(answers, k=math.ceil(LONGEST / mean))
-
-
-def sha256(path: Path) -> str:
-    """Return the digest of a file in hex."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def summarise(reference: Reference, path: Path) -> None:
