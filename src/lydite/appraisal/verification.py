@@ -322,6 +322,12 @@ def _report(
             Fact(name="log10 E", value=f"{verdict.log10_e_milli / 1000:.3f}"),
             Fact(name="issued", value=result.issued),
             Fact(name="beacon", value=beacon.describe(book.trust.beacon)),
+            Fact(name="scores", value="judged again as recorded; lydite[auditor] measures them"),
+            *(
+                Fact(name=f"{skip.kind} skipped", value="no extra of this version verifies it")
+                for skip in verdict.skipped
+                if skip.reason is Reason.NEEDS_EXTRA
+            ),
         ),
         skipped=verdict.skipped,
         caveats=CAVEATS,

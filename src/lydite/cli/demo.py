@@ -61,12 +61,12 @@ def _say(rows: list[Row], right: bool) -> None:
     for row in rows:
         mark = "✔" if row.right else "✘"
         print(
-            f"{mark} {row.name:<10} {Tier(row.tier).words:<13} verified offline: {row.verified}, "
-            f"forged copy refused: {row.refused}  {row.bundle}"
+            f"{mark} {row.name:<10}{Tier(row.tier).words}; from its bundle alone, offline: "
+            f"{Tier(row.verified).words}; a forged copy: {row.refused}"
         )
-    if right:
-        trust = Path(rows[0].bundle).parent / "trust.json"
-        print("every verdict is right; check one yourself:")
-        print(f"  lydite verify {rows[0].bundle} --trust {trust}")
-    else:
+    if not right:
         print("lydite: error: a verdict is wrong", file=sys.stderr)
+        return
+    bundle = Path(rows[0].bundle)
+    print(f"every verdict is right. Bundles and trust.json are in {bundle.parent}; check one:")
+    print(f"  lydite verify {bundle} --trust {bundle.parent / 'trust.json'}")

@@ -119,6 +119,9 @@ def run(options: Options, show: Callable[[Stage], None]) -> list[Row]:
         stage.tell(f"starting {len(options.cast)} model servers")
         engines = {name: _engine(processes, options, name, cheat) for name, cheat in options.cast}
         bench = _bench(options, reference)
+        for up, engine in enumerate(engines.values()):
+            stage.tell(f"starting {len(engines)} model servers, {up} are up")
+            engine.ready()
         stage.tell("starting beacon, witnesses and gateways")
         deployment = deploy(processes, directory, engines, DEFAULT, reference)
         (directory / "trust.json").write_bytes(encode(deployment.trust) + b"\n")

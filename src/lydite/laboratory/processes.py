@@ -32,19 +32,23 @@ class Service:
         self.name = name
         self.process = process
         self._log = log
+        self._said: dict[str, Any] | None = None
 
     def ready(self, timeout_s: float = 120.0) -> dict[str, Any]:
-        """Return what the service says of itself, once it does.
+        """Return what the service says of itself, once it does; the same every time.
 
         Raises:
             UnavailableError: it ended, or said nothing within the time; with its last words.
         """
+        if self._said is not None:
+            return self._said
         assert self.process.stdout is not None
         line = _first_line(self.process.stdout, time.monotonic() + timeout_s)
         try:
             said: dict[str, Any] = json.loads(line)
         except ValueError as error:
             raise UnavailableError(f"{self.name} did not start: {self.last_words()}") from error
+        self._said = said
         return said
 
     def last_words(self) -> str:
