@@ -16,6 +16,8 @@ from lydite.messages.opening import Opening
 from lydite.messages.receipt import Receipt
 from lydite.messages.tier import Tier
 
+_UNFINISHED = "\N{REPLACEMENT CHARACTER}"
+
 
 class Bench:
     """Verifiers for one declared model."""
@@ -80,8 +82,12 @@ class Bench:
         return [token for token in prompt if isinstance(token, int)]
 
     def _spells(self, exchange: tokens.Exchange) -> bool:
-        """Say whether the ids spell the text; a stop string or a broken stream may shorten it."""
-        spelt = self._engine.codec.decode(exchange.output_ids)
+        """Say whether the ids spell the text; a stop string or a broken stream may shorten it.
+
+        Some servers write out a character that the last token leaves unfinished, others do not.
+        """
+        spelt = self._engine.codec.decode(exchange.output_ids).rstrip(_UNFINISHED)
+        text = exchange.text.rstrip(_UNFINISHED)
         if exchange.sampling.stop or not exchange.complete:
-            return spelt.startswith(exchange.text)
-        return spelt == exchange.text
+            return spelt.startswith(text)
+        return spelt == text
