@@ -1,5 +1,7 @@
 import json
 import struct
+import subprocess
+import sys
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -340,3 +342,19 @@ def test_an_epoch_records_a_round_and_gives_it_back(chain: Chain, made: Round) -
 @pytest.mark.parametrize("chain", [LOCAL, beacon.LEAGUE_OF_ENTROPY, beacon.QUICKNET])
 def test_a_chain_has_one_spelling(chain: Chain) -> None:
     assert decode(encode(chain), Chain) == chain
+
+
+def test_checking_a_drand_round_leaves_nested_json_an_error_and_not_a_crash() -> None:
+    work = """
+import sys
+from lydite.sampling import bls
+from lydite.errors import FormatError
+from lydite.appraisal import bundle
+assert sys.getrecursionlimit() < 10_000, sys.getrecursionlimit()
+try:
+    bundle.parse(b'{"policy":' + b"[" * 1_000_000)
+except FormatError:
+    print("refused")
+"""
+    done = subprocess.run([sys.executable, "-c", work], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "refused\n"), done.stderr

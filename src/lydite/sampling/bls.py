@@ -5,27 +5,40 @@ this module takes as long again, so only a caller with such a signature in hand 
 nothing of rounds and chains.
 """
 
-from collections.abc import Callable
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
 from hashlib import sha256
 from typing import NamedTuple
 
-from py_ecc.bls.hash_to_curve import hash_to_G1, hash_to_G2
-from py_ecc.bls.point_compression import decompress_G1, decompress_G2
-from py_ecc.bls.typing import G1Compressed, G2Compressed
-from py_ecc.fields import optimized_bls12_381_FQ12 as FQ12
-from py_ecc.optimized_bls12_381 import (
-    G1,
-    G2,
-    curve_order,
-    final_exponentiate,
-    is_inf,
-    multiply,
-    neg,
-    pairing,
-)
-from py_ecc.typing import Optimized_Point3D as Point
-
 from lydite.errors import Reason, VerificationError
+
+
+@contextlib.contextmanager
+def _recursion_limit_kept() -> Iterator[None]:
+    limit = sys.getrecursionlimit()
+    yield
+    sys.setrecursionlimit(limit)
+
+
+# py_ecc raises the limit to 100,000, deeper than the C stack: any nested JSON that is parsed
+# afterwards would end the process instead of raising an error.
+with _recursion_limit_kept():
+    from py_ecc.bls.hash_to_curve import hash_to_G1, hash_to_G2
+    from py_ecc.bls.point_compression import decompress_G1, decompress_G2
+    from py_ecc.bls.typing import G1Compressed, G2Compressed
+    from py_ecc.fields import optimized_bls12_381_FQ12 as FQ12
+    from py_ecc.optimized_bls12_381 import (
+        G1,
+        G2,
+        curve_order,
+        final_exponentiate,
+        is_inf,
+        multiply,
+        neg,
+        pairing,
+    )
+    from py_ecc.typing import Optimized_Point3D as Point
 
 G1_BYTES = 48
 G2_BYTES = 96
