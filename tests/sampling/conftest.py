@@ -1,4 +1,4 @@
-"""Imports py_ecc the way lydite does, so that the recursion limit of the test run stays as it is."""
+"""Imports py_ecc as lydite does, so that the recursion limit of the test run stays as it is."""
 
 from lydite.sampling import bls
 
