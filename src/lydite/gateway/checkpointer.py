@@ -13,6 +13,7 @@ from lydite.errors import LyditeError, Reason, UnavailableError, VerificationErr
 from lydite.signing import notes
 from lydite.tlog import policy as policies
 from lydite.tlog.policy import Policy
+from lydite.tlog.proof import Proof
 from lydite.tlog.store import LogStore
 from lydite.tlog.witness_client import WitnessClient
 
@@ -85,6 +86,19 @@ class Checkpointer:
         if self._policy.quorum == policies.NONE:
             return self._log.checkpoint()
         return self._log.witnessed() or self._log.checkpoint()
+
+    def proof(self, index: int) -> Proof | None:
+        """Return the proof of the entry at ``index`` by a checkpoint that satisfies the policy.
+
+        None while no such checkpoint covers it: one that still waits for its witnesses proves
+        nothing to those who ask for them.
+        """
+        try:
+            proof = self._log.proof(index)
+            policies.accept(proof.note, self._policy)
+        except (UnavailableError, VerificationError):
+            return None
+        return proof
 
     def close(self) -> None:
         """Close the connections to the witnesses."""

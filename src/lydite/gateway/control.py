@@ -39,7 +39,7 @@ _TEXT = b"text/plain; charset=utf-8"
 
 
 class Logged(Message, frozen=True, kw_only=True):
-    """An envelope, its entry number, and its tlog-proof once a checkpoint covers it."""
+    """An envelope, its entry number, and its tlog-proof once a witnessed checkpoint covers it."""
 
     envelope: Envelope
     index: int | None
@@ -201,10 +201,8 @@ class Control:
 
     async def _logged(self, number: int) -> Answer:
         pair = await asyncio.to_thread(self._office.journal.read, number)
-        try:
-            proof = self._office.log.proof(number - 1).encode().decode()
-        except UnavailableError:
-            proof = None
+        found = self._office.checkpointer.proof(number - 1)
+        proof = None if found is None else found.encode().decode()
         envelope = msgspec.json.decode(pair.envelope, type=Envelope)
         return Answer(encode(Logged(envelope=envelope, index=number, proof=proof)))
 
