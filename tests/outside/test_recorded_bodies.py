@@ -31,7 +31,7 @@ SEEDED = ROOT / "data" / "reference" / "tokens" / "lydite-base.json"
 RECORDS = sorted(path.stem for path in VECTORS.glob("*.json"))
 WITH_IDS = [name for name in RECORDS if name != "completion-without-ids"]
 GREATEST_DIFFERENCE = 1e-4
-"""Nats between vLLM's log-probabilities and ours, both float32; 2e-6 was seen."""
+"""Nats between vLLM's log-probabilities and ours, both float32; 5e-6 was seen."""
 
 
 @cache

@@ -1,0 +1,59 @@
+"""What engines without our seed are judged by: derived from the seeded Reference Value, and fit."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import msgspec
+import numpy as np
+import pytest
+
+from lydite.appraisal import decision
+from lydite.appraisal.policy import Policy
+from lydite.appraisal.policy import parse as parse_policy
+from lydite.evidence.tokens.reference import Reference, parse
+
+ROOT = Path(__file__).parents[2]
+DATA = ROOT / "data" / "reference" / "tokens"
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    yield __import__("derive_unseeded")
+    for name in ("derive_unseeded", "derive_reference"):
+        sys.modules.pop(name, None)
+
+
+def committed(name: str) -> Reference:
+    return parse((DATA / f"{name}.json").read_bytes())
+
+
+def policy() -> Policy:
+    return parse_policy((ROOT / "data" / "policies" / "surprisal-1.json").read_bytes())
+
+
+def test_it_differs_from_the_seeded_one_in_sampler_and_power_alone() -> None:
+    unseeded, seeded = committed("lydite-base.unseeded"), committed("lydite-base")
+    same = {"sampler": seeded.sampler, "alternatives": seeded.alternatives}
+    assert unseeded.sampler == "none"
+    assert msgspec.structs.replace(unseeded, **same) == seeded
+
+
+def test_its_power_follows_from_the_kept_scores(script: ModuleType) -> None:
+    unseeded = committed("lydite-base.unseeded")
+    with np.load(DATA / "lydite-base.npz") as kept:
+        found = script.alternatives("lydite-base", dict(kept), unseeded.drift_micro)
+        assert next(found) == unseeded.alternatives[0]
+
+
+def test_the_policy_for_it_can_be_met() -> None:
+    assert decision.tokens_needed(policy(), committed("lydite-base.unseeded")) < 1000
+
+
+def test_surprisal_alone_promises_nothing_about_quantised_weights() -> None:
+    names = {one.name for one in committed("lydite-base.unseeded").alternatives}
+    assert "smaller-model" in names
+    assert "int4-weights" not in names
