@@ -33,7 +33,8 @@ def decide(
     1. Findings that taught nothing are skipped by name and counted.
     2. A piece of evidence that is false by itself decides at once.
     3. The channels' e-processes are averaged with the policy's weights, never multiplied.
-    4. Only enough tokens, scored on enough of the receipts, can affirm.
+    4. Only enough tokens, scored on enough of the receipts, can affirm; a receipt is scored if the
+       policy weighs some measure of its tokens.
     """
     findings = [finding for audit in audits for finding in audit if finding.kind in JUDGED]
     scored = [finding for finding in findings if finding.reason is Reason.RECORDED]
@@ -44,9 +45,10 @@ def decide(
         [channel.weight_ppm / WHOLE_PPM for channel in channels],
     )
     milli = _milli(merged / math.log(10))
-    counted = sum(max((len(m.values) for m in f.measures), default=0) for f in scored)
+    weighed = [size for finding in scored if (size := _weighed(policy, finding))]
+    counted = sum(weighed)
     needed = tokens_needed(policy, reference)
-    enough = len(scored) * WHOLE_PPM >= policy.scored_ppm * max(1, len(audits))
+    enough = len(weighed) * WHOLE_PPM >= policy.scored_ppm * max(1, len(audits))
     answered = enough and JUDGED.issuperset(policy.mandatory)
     tier, reason = _judge(policy, findings, milli, counted >= needed, answered)
     return Verdict(
@@ -109,6 +111,13 @@ def _judge(
     if not powered:
         return Tier.NONE, Reason.UNDERPOWERED
     return Tier.AFFIRMING, Reason.CONSISTENT
+
+
+def _weighed(policy: Policy, finding: Finding) -> int:
+    """Return how many tokens of a finding the policy weighs some measure of."""
+    channels = {weight.channel for weight in policy.weights}
+    sizes = [len(m.values) for m in finding.measures if f"{finding.kind}/{m.name}" in channels]
+    return max(sizes, default=0)
 
 
 def _channels(

@@ -1,0 +1,61 @@
+"""Tokens that the policy does not weigh neither affirm nor count as answered."""
+
+import msgspec
+import pytest
+
+from lydite.appraisal.decision import decide
+from lydite.appraisal.policy import DEFAULT, Policy, Weight
+from lydite.errors import Reason
+from lydite.evidence.tokens import reference as references
+from lydite.evidence.tokens.reference import Reference
+from lydite.laboratory.world import World
+from lydite.messages.audit import Verdict
+from lydite.messages.finding import Finding, Measure
+from lydite.messages.tier import Tier
+
+TOKENS = 30
+SURPRISAL_ALONE = msgspec.structs.replace(
+    DEFAULT, weights=(Weight(channel="tokens/surprisal", weight_ppm=1_000_000),)
+)
+
+
+@pytest.fixture(scope="module")
+def reference() -> Reference:
+    return World().reference
+
+
+def verdict(policy: Policy, reference: Reference, greedy: int, drawn: int) -> Verdict:
+    """Judge honest answers, some at temperature 0 and some not, of ``TOKENS`` tokens each."""
+    margin = Measure(name="margin", unit="micro-logit", values=(0,) * TOKENS)
+    surprisal = Measure(name="surprisal", unit="micro-nat/6", values=(0,) * TOKENS)
+
+    def finding(*measures: Measure) -> Finding:
+        return Finding(
+            kind="tokens",
+            tier=Tier.NONE,
+            reason=Reason.RECORDED,
+            reference=references.digest(reference),
+            measures=measures,
+        )
+
+    audits = [[finding(margin)]] * greedy + [[finding(margin, surprisal)]] * drawn
+    return decide(policy, reference, audits)
+
+
+def test_greedy_answers_affirm_nothing_where_surprisal_alone_is_weighed(
+    reference: Reference,
+) -> None:
+    found = verdict(SURPRISAL_ALONE, reference, greedy=40, drawn=0)
+    assert (found.tier, found.reason, found.tokens) == (Tier.NONE, Reason.UNAVAILABLE, 0)
+
+
+def test_only_the_weighed_answers_make_up_the_power(reference: Reference) -> None:
+    found = verdict(SURPRISAL_ALONE, reference, greedy=5, drawn=5)
+    assert (found.tier, found.reason, found.tokens) == (Tier.NONE, Reason.UNDERPOWERED, 5 * TOKENS)
+    found = verdict(SURPRISAL_ALONE, reference, greedy=5, drawn=10)
+    assert (found.tier, found.tokens) == (Tier.AFFIRMING, 10 * TOKENS)
+
+
+def test_greedy_answers_count_where_margins_are_weighed(reference: Reference) -> None:
+    found = verdict(DEFAULT, reference, greedy=10, drawn=0)
+    assert (found.tier, found.tokens) == (Tier.AFFIRMING, 10 * TOKENS)
