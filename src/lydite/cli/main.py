@@ -22,6 +22,7 @@ COMMANDS = {
     "auditor": "recompute drawn requests and write what was found into the log",
     "engine": "serve a local model over the OpenAI API with a reproducible sampler",
     "receipt": "check the receipt of your own request",
+    "plot": "draw how the evidence in bundles grew, audit by audit",
     "log": "read a transparency log, prove and check entries",
     "witness": "cosign the checkpoints of logs that only grow",
     "beacon": "local public randomness, for development",
@@ -118,7 +119,7 @@ def _explain_missing(name: str, error: ModuleNotFoundError) -> int:
     return 2
 
 
-_EXTRAS = {"gateway": "gateway", "auditor": "auditor", "engine": "engine", "demo": "demo"}
+_EXTRAS = {name: name for name in ("auditor", "demo", "engine", "gateway", "plot")}
 
 
 if __name__ == "__main__":

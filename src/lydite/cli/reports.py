@@ -18,13 +18,18 @@ TRUST_VARIABLE = "LYDITE_TRUST"
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that every checking command takes."""
+    add_trust(parser)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def add_trust(parser: argparse.ArgumentParser) -> None:
+    """Add the option that names the relying party's trust file."""
     parser.add_argument(
         "--trust",
         type=Path,
         metavar="FILE",
         help=f"whom you trust: keys, log, witnesses, references (default: ${TRUST_VARIABLE})",
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def finish(check: Callable[[Trust], Report], arguments: argparse.Namespace) -> int:
@@ -53,18 +58,31 @@ def render(report: Report) -> str:
     return "\n".join(lines)
 
 
-def _report(check: Callable[[Trust], Report], given: Path | None) -> Report:
+def load_trust(given: Path | None) -> Trust:
+    """Return the relying party's trust anchors.
+
+    Raises:
+        ConfigurationError: no file is named (``NO_TRUST_ANCHORS``), or it cannot be used.
+    """
     chosen = given or os.environ.get(TRUST_VARIABLE)
     if chosen is None:
-        return refused(
-            Tier.NONE,
-            Reason.NO_TRUST_ANCHORS,
+        raise ConfigurationError(
             f"nothing says whom to trust; give --trust FILE or set {TRUST_VARIABLE}",
+            Reason.NO_TRUST_ANCHORS,
         )
     try:
-        anchors = trust.parse(read_message(Path(chosen)))
+        return trust.parse(read_message(Path(chosen)))
     except FormatError as error:
         raise ConfigurationError(f"trust file {chosen}: {error}") from error
+
+
+def _report(check: Callable[[Trust], Report], given: Path | None) -> Report:
+    try:
+        anchors = load_trust(given)
+    except ConfigurationError as error:
+        if error.reason is not Reason.NO_TRUST_ANCHORS:
+            raise
+        return refused(Tier.NONE, error.reason, str(error))
     try:
         return check(anchors)
     except (FormatError, VerificationError) as error:

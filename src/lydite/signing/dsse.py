@@ -87,7 +87,7 @@ def open_envelope(
     parsed = decode(envelope, Envelope, limit=MAX_ENVELOPE_BYTES)
     if parsed.payload_type != PAYLOAD_TYPE:
         raise FormatError(f"payload type {parsed.payload_type!r}, expected {PAYLOAD_TYPE!r}")
-    payload = _unbase64(parsed.payload)
+    payload = payload_of(parsed)
     message = pae(payload)
     # 2.
     signers = [KeyId(s.keyid) for s in parsed.signatures]
@@ -103,6 +103,15 @@ def open_envelope(
         if wanted not in signers:
             raise VerificationError(Reason.BAD_SIGNATURE, f"no signature by {wanted}")
     return payload
+
+
+def payload_of(envelope: Envelope) -> bytes:
+    """Return the payload's bytes without checking who signed them.
+
+    Raises:
+        FormatError: the payload is not in the one spelling of base64.
+    """
+    return _unbase64(envelope.payload)
 
 
 def check_signature(key: PublicKey, message: bytes, signature: bytes) -> None:
