@@ -22,6 +22,8 @@ VLLM = "0.32.0"
 LLAMA = "0.3.36"
 CUDA_BUILDS = ("torchvision", "torchaudio", "torchcodec")
 """Come along with vLLM, fit another build of torch, and stop it from being imported."""
+READY = "ready"
+"""A file that is in an environment once everything else is."""
 TIMEOUT_S = 1800
 
 
@@ -34,16 +36,17 @@ def main() -> int:
     wanted = [arguments.engine] if arguments.engine else choices()
     for name in wanted:
         home = arguments.directory.resolve() / name
-        if (home / "pyvenv.cfg").exists():
+        if (home / READY).exists():
             print(f"{name}: already in {arguments.directory / name}")
             return 0
         print(f"{name}: installing into {arguments.directory / name}; this takes minutes")
+        shutil.rmtree(home, ignore_errors=True)
         try:
             INSTALLERS[name](home)
         except (OSError, subprocess.SubprocessError, tarfile.TarError) as error:
-            shutil.rmtree(home, ignore_errors=True)
             print(f"{name}: not installed: {words(error)}", file=sys.stderr)
             continue
+        (home / READY).touch()
         return 0
     return 1
 

@@ -76,11 +76,12 @@ def serving(
 
 def vllm(name: str, model: str, logs: Path) -> contextlib.AbstractContextManager[OutsideEngine]:
     """Serve one of our models with vLLM, as if it were the declared one."""
-    if not (VLLM / "bin" / "vllm").exists():
+    if not (VLLM / "ready").exists():
         pytest.skip("vLLM: make tools installs it where pip finds a CPU build of torch")
     command = [VLLM / "bin" / "vllm", "serve", MODELS / model, "--served-model-name", DECLARED]
     options = ["--dtype", "float32", "--enforce-eager", "--max-model-len", "1024"]
-    return serving(name, [*command, *options, "--max-logprobs", "20"], logs, _VLLM)
+    options += ["--generation-config", "vllm", "--max-logprobs", "20"]
+    return serving(name, [*command, *options], logs, _VLLM)
 
 
 def free_port() -> int:

@@ -37,6 +37,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     init.add_argument(
         "--sampler", default="lydite/v1", choices=("lydite/v1", "none"), help="declared sampler"
     )
+    init.add_argument(
+        "--no-token-ids",
+        dest="token_ids",
+        action="store_false",
+        help="declare that answers need not carry the ids of their tokens",
+    )
     init.add_argument("--witnesses", type=Path, help="tlog-policy without log line, with URLs")
     init.add_argument("--beacon", type=Path, help="file with the beacon chain")
     init.add_argument("--beacon-url", help="where the beacon's rounds are had")
@@ -134,7 +140,7 @@ def _declaration(arguments: argparse.Namespace, provider: Signer) -> bytes:
             dtype=arguments.dtype,
             engine=arguments.engine,
             sampler=arguments.sampler,
-            token_ids=True,
+            token_ids=arguments.token_ids,
             provider=provider.keyid,
         ),
     )
