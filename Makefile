@@ -46,7 +46,7 @@ demo: $(STAMP) ## one honest provider and six that cheat; exit 0 if every verdic
 test: $(STAMP) ## the tests, less those marked slow
 	$(BIN)/python -m pytest -m "not slow" $(ARGS)
 
-tools: .tools/.stamp ## other people's verifiers that pip does not have, for test-all
+tools: .tools/.stamp .tools/.stamp-engine ## other people's verifiers and engines, for test-all
 
 .tools/.stamp: Makefile
 	@mkdir -p .tools
@@ -59,6 +59,12 @@ tools: .tools/.stamp ## other people's verifiers that pip does not have, for tes
 	else echo "go is not installed (on Debian: apt-get install $(GO_TOOLS)):" \
 	  "tests that need it are skipped by name"; fi
 	@touch $@
+
+# vLLM (3 GB) where pip finds a CPU build of torch, as with the index named above, else llama.cpp.
+.tools/.stamp-engine: scripts/install_outside_engine.py | $(STAMP)
+	@mkdir -p .tools
+	@if $(BIN)/python scripts/install_outside_engine.py .tools; then touch $@; \
+	else echo "no engine of others is installed: tests that need one are skipped by name"; fi
 
 test-all: $(STAMP) tools ## every test, with those that need outside tools (named skips where absent)
 	$(BIN)/python -m pytest -ra $(ARGS)

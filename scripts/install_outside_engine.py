@@ -82,7 +82,8 @@ def install_llama(home: Path) -> None:
     source = f"llama-cpp-python=={LLAMA}"
     with TemporaryDirectory() as work:
         place = Path(work)
-        pip(python, "download", "--no-deps", "--no-binary", ":all:", "--dest", work, source)
+        sdist = ["--no-deps", "--no-binary", "llama-cpp-python", "--dest", work]
+        pip(python, "download", *sdist, source)
         (archive,) = place.glob("*.tar.gz")
         pip(python, "install", f"{archive}[server]")
         with tarfile.open(archive) as packed:
