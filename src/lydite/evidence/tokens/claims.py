@@ -16,6 +16,8 @@ from lydite.evidence.tokens.sampling import Sampling, from_request
 T = TypeVar("T")
 TokenId = Annotated[int, msgspec.Meta(ge=0, lt=1 << 31)]
 _DONE = b"[DONE]"
+_ROLES = frozenset({"system", "user", "assistant"})
+"""Whose messages every server renders as the chat template says."""
 
 
 class Turn(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,7 +54,8 @@ class _Text(msgspec.Struct):
     content: str | None = None
     tool_calls: list[Any] | None = None
     function_call: Any = None
-    reasoning_content: str | None = None
+    reasoning: Any = None
+    reasoning_content: Any = None
 
 
 class _Choice(msgspec.Struct):
@@ -166,8 +169,12 @@ def _prompt(path: str, body: Mapping[str, Any]) -> str | tuple[int, ...] | tuple
 def _turn(message: _Message) -> Turn:
     if message.tool_calls:
         raise FormatError("a message with tool calls", Reason.UNSUPPORTED)
+    if message.role not in _ROLES:  # vLLM renders a developer as the system, others do not
+        raise FormatError(f"a message by {message.role!r}", Reason.UNSUPPORTED)
     content = message.content or ""
     if not isinstance(content, str):
+        if len(content) > 1:  # vLLM puts newlines between them, others do not
+            raise FormatError("a message in several parts", Reason.UNSUPPORTED)
         content = "".join(part.text for part in content)
     return Turn(role=message.role, content=content)
 
@@ -219,8 +226,10 @@ def _check_choice(choice: _Choice) -> None:
     if choice.index != 0:
         raise FormatError("several choices in one answer", Reason.UNSUPPORTED)
     said = choice.message or choice.delta
-    if said and (said.tool_calls or said.function_call or said.reasoning_content):
-        raise FormatError("an answer with tool calls or hidden reasoning", Reason.UNSUPPORTED)
+    if said and (said.tool_calls or said.function_call):
+        raise FormatError("an answer with tool calls", Reason.UNSUPPORTED)
+    if said and (said.reasoning or said.reasoning_content):
+        raise FormatError("an answer with reasoning beside its text", Reason.UNSUPPORTED)
     if choice.token_ids is None and _text(choice):
         raise UnavailableError("text without the ids of its tokens", Reason.NO_TOKEN_IDS)
 
