@@ -18,9 +18,8 @@ HI = {"role": "user", "content": "hi"}
 
 def exchange(path: str, request: dict[str, Any], **said: Any) -> None:
     asked: dict[str, Any] = {"messages": [HI]} if path == CHAT else {"prompt": "hi"}
-    content = (
-        {"message": {"role": "assistant", "content": "yo", **said}} if said else {"text": "yo"}
-    )
+    message = {"role": "assistant", "content": "yo", **said}
+    content = {"message": message} if path == CHAT else {"text": "yo"}
     answer = {"choices": [{"index": 0, "token_ids": [5, 6], **content}]}
     from_exchange(path, json.dumps(asked | request).encode(), json.dumps(answer).encode())
 
