@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from lydite.appraisal import bundle as bundles
 from lydite.appraisal import decision, policy, selection
 from lydite.appraisal.bundle import Bundle, Bystander, Logged
+from lydite.appraisal.policy import Policy
 from lydite.appraisal.report import Fact, Report
 from lydite.appraisal.selection import Witnessed
 from lydite.appraisal.trust import Anchor, Trust
@@ -63,7 +64,7 @@ def verify(payload: bytes, trust: Trust, not_before_s: int | None = None) -> Rep
         raise VerificationError(
             Reason.STALE, f"cosigned at {accepted.cosigned_s}, expected {not_before_s} or later"
         )
-    book = _Book(anchor, trust, accepted)
+    book = _Book(anchor, trust, accepted, bundle.policy)
     # 4.
     declared = _declaration(bundle, book, reference)
     # 5.
@@ -81,10 +82,11 @@ def verify(payload: bytes, trust: Trust, not_before_s: int | None = None) -> Rep
 class _Book:
     """What is known once the checkpoint is trusted: how to open anything that the log holds."""
 
-    def __init__(self, anchor: Anchor, trust: Trust, accepted: Witnessed) -> None:
+    def __init__(self, anchor: Anchor, trust: Trust, accepted: Witnessed, policy: Policy) -> None:
         self.anchor = anchor
         self.trust = trust
         self.checkpoint = accepted.checkpoint
+        self.alternatives = policy.alternatives
         self.witnesses = f"witnessed by {', '.join(accepted.witnesses)}"
         self.provider = anchor.provider
         self.keys: dict[KeyId, PublicKey] = {anchor.provider: anchor.provider_public}
@@ -304,6 +306,7 @@ def _report(
     covered = epochs[-1].tree_size if epochs else 0
     log, anchor, model = book.checkpoint, book.anchor, declared.predicate
     rates = sorted({each.epsilon_ppm for each in epochs})
+    weak = ", ".join(book.alternatives)
     return Report(
         tier=verdict.tier,
         reason=verdict.reason,
@@ -318,7 +321,7 @@ def _report(
             Fact(name="drawn from", value=f"entries 1 to {covered} in {len(epochs)} epochs"),
             Fact(name="drawn at", value=", ".join(f"{rate / 10_000:g} %" for rate in rates)),
             Fact(name="audited", value=f"{verdict.audited} receipts, {verdict.tokens} tokens"),
-            Fact(name="tokens for 90 % power", value=f"{verdict.tokens_needed}"),
+            Fact(name="tokens for 90 % power", value=f"{verdict.tokens_needed} against {weak}"),
             Fact(name="log10 E", value=f"{verdict.log10_e_milli / 1000:.3f}"),
             Fact(name="issued", value=result.issued),
             Fact(name="beacon", value=beacon.describe(book.trust.beacon)),
