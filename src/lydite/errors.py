@@ -66,6 +66,8 @@ class Reason(enum.StrEnum):
     """The answer names a token that the declared model does not have."""
     TEXT_DIFFERS = "text-differs"
     """The token ids that the provider gave do not spell the text that it served."""
+    CUT_SHORT = "cut-short"
+    """The answer ends where neither the model, the request nor the context ends it."""
     UNSUPPORTED = "unsupported"
     """The request uses something that this verifier cannot recompute."""
     UNDERPOWERED = "underpowered"

@@ -1,5 +1,7 @@
 """Lies by those who hold a genuine key: what each could sign, and what still gives it away."""
 
+import json
+import re
 from collections.abc import Callable
 
 import msgspec
@@ -267,6 +269,29 @@ def test_answers_without_token_ids_are_a_warning() -> None:
 def test_token_ids_that_do_not_spell_the_text_are_a_warning() -> None:
     world = Odd(lambda answer: answer.replace(b'"text": "', b'"text": "q'))
     assert judged(world) == (Tier.WARNING, Reason.TEXT_DIFFERS)
+
+
+def half(answer: bytes) -> bytes:
+    """Leave out the second half of an answer's tokens, and its text with them."""
+    fields = json.loads(answer)
+    choice = fields["choices"][0]
+    choice["token_ids"] = choice["token_ids"][:16]
+    choice["text"] = choice["text"][:16]
+    return json.dumps(fields).encode()
+
+
+def test_answers_that_are_cut_short_are_a_warning() -> None:
+    assert judged(Odd(half)) == (Tier.WARNING, Reason.CUT_SHORT)
+
+
+def test_a_stop_that_neither_the_model_nor_the_request_made_is_a_warning() -> None:
+    world = Odd(lambda answer: answer.replace(b'"length"', b'"stop"'))
+    assert judged(world) == (Tier.WARNING, Reason.CUT_SHORT)
+
+
+def test_a_stop_string_does_not_excuse_text_that_is_held_back() -> None:
+    world = Odd(lambda answer: re.sub(b'"text": "[^"]*"', b'"text": ""', answer))
+    assert judged(world, stop=["no such stop"]) == (Tier.WARNING, Reason.TEXT_DIFFERS)
 
 
 def test_answers_that_are_no_json_name_no_tokens() -> None:

@@ -1,4 +1,4 @@
-"""Tokens that the policy does not weigh neither affirm nor count as answered."""
+"""What counts: tokens that the policy weighs, and silence where none was declared."""
 
 import msgspec
 import pytest
@@ -59,3 +59,19 @@ def test_only_the_weighed_answers_make_up_the_power(reference: Reference) -> Non
 def test_greedy_answers_count_where_margins_are_weighed(reference: Reference) -> None:
     found = verdict(DEFAULT, reference, greedy=10, drawn=0)
     assert (found.tier, found.tokens) == (Tier.AFFIRMING, 10 * TOKENS)
+
+
+@pytest.mark.parametrize(
+    ("tier", "reason"),
+    [(Tier.WARNING, Reason.NO_TOKEN_IDS), (Tier.NONE, Reason.UNAVAILABLE)],
+    ids=["declared", "not declared"],
+)
+def test_answers_without_token_ids_are_a_fault_only_where_ids_were_declared(
+    reference: Reference, tier: Tier, reason: Reason
+) -> None:
+    silent = Finding(kind="tokens", tier=tier, reason=Reason.NO_TOKEN_IDS)
+    found = decide(DEFAULT, reference, [[silent]] * 10)
+    assert found.tier is tier
+    assert found.reason is reason
+    (skip,) = found.skipped
+    assert (skip.reason, skip.count) == (Reason.NO_TOKEN_IDS, 10)

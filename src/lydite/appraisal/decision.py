@@ -22,7 +22,7 @@ from lydite.statistics.merging import log_average
 JUDGED = frozenset({"tokens"})
 """Kinds of evidence whose recorded findings this version judges; others are named skips."""
 
-_MISCONFIGURED = frozenset({Reason.NO_TOKEN_IDS, Reason.TEXT_DIFFERS})
+_MISCONFIGURED = frozenset({Reason.CUT_SHORT, Reason.NO_TOKEN_IDS, Reason.TEXT_DIFFERS})
 
 
 def decide(
@@ -101,7 +101,8 @@ def _judge(
         return Tier.CONTRAINDICATED, false.reason
     if milli >= policy.accuse_milli:
         return Tier.CONTRAINDICATED, Reason.INCONSISTENT_TOKENS
-    odd = next((f for f in findings if f.reason in _MISCONFIGURED), None)
+    warned = [f for f in findings if f.tier is Tier.WARNING]  # not where no ids were declared
+    odd = next((f for f in warned if f.reason in _MISCONFIGURED), None)
     if odd is not None:
         return Tier.WARNING, odd.reason
     if milli >= policy.suspect_milli:

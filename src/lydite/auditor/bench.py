@@ -36,7 +36,8 @@ class Bench:
         1. The opening is what the receipt commits to; that it is not is the gateway's doing.
         2. The answer names its tokens, as declared.
         3. The tokens spell the text that the client read.
-        4. The declared model scores each token.
+        4. It ends where the model, the request or the context ends it.
+        5. The declared model scores each token.
         """
         # 1.
         try:
@@ -67,6 +68,9 @@ class Bench:
         if not self._spells(exchange):
             return Finding(kind=KIND, tier=Tier.WARNING, reason=Reason.TEXT_DIFFERS)
         # 4.
+        if not self._ended(exchange, len(claimed.prompt_ids)):
+            return Finding(kind=KIND, tier=Tier.WARNING, reason=Reason.CUT_SHORT)
+        # 5.
         logits = self._engine.logits(claimed.prompt_ids, claimed.output_ids)
         return verifier.verify(claimed, logits, self._reference)
 
@@ -82,12 +86,28 @@ class Bench:
         return [token for token in prompt if isinstance(token, int)]
 
     def _spells(self, exchange: tokens.Exchange) -> bool:
-        """Say whether the ids spell the text; a stop string or a broken stream may shorten it.
+        """Say whether the ids spell the text; a broken stream may shorten it.
 
         Some servers write out a character that the last token leaves unfinished, others do not.
         """
-        spelt = self._engine.codec.decode(exchange.output_ids).rstrip(_UNFINISHED)
+        spelt = self._engine.codec.decode(exchange.output_ids)
         text = exchange.text.rstrip(_UNFINISHED)
-        if exchange.sampling.stop or not exchange.complete:
+        if not exchange.complete or _stopped(exchange, spelt):
             return spelt.startswith(text)
-        return spelt == text
+        return spelt.rstrip(_UNFINISHED) == text
+
+    def _ended(self, exchange: tokens.Exchange, prompt: int) -> bool:
+        """Say whether an answer that is complete had a reason to end; a broken one needs none."""
+        count, limit = len(exchange.output_ids), exchange.sampling.max_tokens
+        if not exchange.complete:
+            return True
+        if exchange.finish_reason == "length":
+            full = prompt + count >= self._engine.context_length
+            return full or (limit is not None and count >= limit)
+        spelt = self._engine.codec.decode(exchange.output_ids)
+        return self._engine.is_end(exchange.output_ids[-1]) or _stopped(exchange, spelt)
+
+
+def _stopped(exchange: tokens.Exchange, spelt: str) -> bool:
+    """Say whether one of the request's stop strings stands where the text ends."""
+    return spelt.startswith(tuple(exchange.text + stop for stop in exchange.sampling.stop))

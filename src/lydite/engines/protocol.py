@@ -82,6 +82,10 @@ class Engine(Protocol):
         """The tokenizer and chat template that belong to the model."""
         ...
 
+    def is_end(self, token: int) -> bool:
+        """Say whether ``token`` ends an answer."""
+        ...
+
     def generate(self, job: Job) -> AsyncGenerator[Piece, None]:
         """Answer ``job`` piece by piece; closing the generator cancels the work."""
         ...

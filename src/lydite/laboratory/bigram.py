@@ -55,6 +55,10 @@ class Bigram:
         """SHA-256 of the table, which is all of the weights."""
         return hashlib.sha256(self._table.tobytes()).hexdigest()
 
+    def is_end(self, token: int) -> bool:
+        """Say no: a bigram writes until it is stopped."""
+        return token >= self.vocabulary
+
     def answer(self, prompt_ids: Sequence[int], sampling: Sampling, seed: int) -> list[int]:
         """Return ``sampling.max_tokens`` tokens after the prompt, sixteen if it names no limit."""
         ids = list(prompt_ids)

@@ -63,6 +63,9 @@ class _Front:
     def codec(self) -> Codec:
         return self._inner.codec
 
+    def is_end(self, token: int) -> bool:
+        return self._inner.is_end(token)
+
     def generate(self, job: Job) -> AsyncGenerator[Piece, None]:
         return self._inner.generate(job)
 
