@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
@@ -63,7 +64,7 @@ def serving(
             stdin=subprocess.DEVNULL,
             stdout=said,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **_QUIET, **environment},
+            env=_quietly(environment),
             start_new_session=True,  # its workers end with it
         )
     engine = OutsideEngine(name, process, log)
@@ -84,10 +85,26 @@ def vllm(name: str, model: str, logs: Path) -> contextlib.AbstractContextManager
     return serving(name, [*command, *options], logs, _VLLM)
 
 
+def llama(name: str, model: str, logs: Path) -> contextlib.AbstractContextManager[OutsideEngine]:
+    """Serve one of our models with llama.cpp, which takes one request at a time."""
+    if not (LLAMA / "ready").exists():
+        pytest.skip("llama.cpp: make tools builds it where there is no CPU build of torch for vLLM")
+    weights = logs / f"{model}.gguf"
+    convert = [sys.executable, Path(__file__).with_name("to_gguf.py"), LLAMA / "converter"]
+    subprocess.run([*convert, MODELS / model, weights], check=True, timeout=120, env=_quietly({}))
+    command = [LLAMA / "bin" / "python", "-m", "llama_cpp.server", "--model", weights]
+    options = ["--model_alias", DECLARED, "--n_ctx", "1024", "--n_threads", "2"]
+    return serving(name, [*command, *options, "--interrupt_requests", "false"], logs, {})
+
+
 def free_port() -> int:
     """Return a port that nobody listens on."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return int(listener.getsockname()[1])
+
+
+def _quietly(environment: Mapping[str, str]) -> dict[str, str]:
+    return {**os.environ, **_QUIET, **environment}
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
