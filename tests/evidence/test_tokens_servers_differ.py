@@ -37,6 +37,8 @@ def exchange(path: str, request: dict[str, Any], **said: Any) -> None:
         (CHAT, {"reasoning_effort": "low"}),
         (TEXT, {"add_special_tokens": False}),
         (TEXT, {"truncate_prompt_tokens": 3}),
+        (TEXT, {"stop_token_ids": [276]}),
+        (TEXT, {"stop": ["x"], "include_stop_str_in_output": True}),
         (TEXT, {"vllm_xargs": {"processor": 1}}),
     ],
     ids=lambda value: value if isinstance(value, str) else next(iter(value)),

@@ -49,6 +49,7 @@ _NEUTRAL: Mapping[str, tuple[object, ...]] = {
     "guided_grammar": (),
     "guided_json": (),
     "guided_regex": (),
+    "include_stop_str_in_output": (False,),
     "json_schema": (),
     "kv_transfer_params": (),
     "length_penalty": (1,),
@@ -61,6 +62,7 @@ _NEUTRAL: Mapping[str, tuple[object, ...]] = {
     "mirostat_mode": (0,),
     "modalities": (["text"],),
     "n": (1,),
+    "no_stop_trim": (False,),
     "presence_penalty": (0,),
     "prompt_embeds": (),
     "reasoning_effort": (),
@@ -70,6 +72,8 @@ _NEUTRAL: Mapping[str, tuple[object, ...]] = {
     "response_format": ({"type": "text"},),
     "samplers": (),
     "skip_special_tokens": (True,),
+    "stop_regex": (),
+    "stop_token_ids": ([],),
     "structured_outputs": (),
     "suffix": ("",),
     "tfs_z": (1,),
@@ -83,9 +87,9 @@ _NEUTRAL: Mapping[str, tuple[object, ...]] = {
     "watermarking": (),
     "xtc_probability": (0,),
 }
-"""Fields that change the prompt or the draw, on one server or another, in ways that we do not
-recompute, and the values that do nothing. An auditor that passed over one would accuse a provider
-of doing what its client asked for."""
+"""Fields that change the prompt, the draw or the end, on one server or another, in ways that we do
+not recompute, and the values that do nothing. An auditor that passed over one would accuse a
+provider of doing what its client asked for."""
 
 
 class Sampling(msgspec.Struct, frozen=True, kw_only=True):
