@@ -57,3 +57,24 @@ def test_surprisal_alone_promises_nothing_about_quantised_weights() -> None:
     names = {one.name for one in committed("lydite-base.unseeded").alternatives}
     assert "smaller-model" in names
     assert "int4-weights" not in names
+
+
+CHEATS = {
+    "another temperature": "other-temperature",
+    "a smaller model": "smaller-model",
+    "replayed answers": "replayed-answers",
+    "a cheap model on a fifth of the requests": "mixed-20",
+    "a hidden system prompt": "injected-prompt",
+    "int4 weights": "int4-weights",
+}
+
+
+def test_the_documentation_quotes_both_references() -> None:
+    page = (ROOT / "docs" / "engines.md").read_text("utf-8")
+    powers = [
+        {one.name: str(one.tokens) for one in committed(name).alternatives}
+        for name in ("lydite-base", "lydite-base.unseeded")
+    ]
+    for words, name in CHEATS.items():
+        seeded, unseeded = (power.get(name, "not within 8000") for power in powers)
+        assert f"| {words} | {seeded} | {unseeded} |" in page
