@@ -71,7 +71,7 @@ class Reason(enum.StrEnum):
     ODD_ANSWER = "odd-answer"
     """The answer is not one that its request asks for: another shape, several choices, an error."""
     NOT_RANDOM = "not-random"
-    """The client chose seed or temperature 0, and with it the outcome: it is held against nobody."""
+    """The client chose seed or temperature 0, hence the outcome: it is held against nobody."""
     UNCALIBRATED = "uncalibrated"
     """The Reference Value says nothing about answers that are sampled in this way."""
     NOT_COMPARED = "not-compared"

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from lydite.appraisal.policy import DEFAULT
+from lydite.appraisal.verification import verify
 from lydite.errors import FormatError, Reason, VerificationError
 from lydite.laboratory.bigram import Bigram
 from lydite.laboratory.world import World, key
@@ -306,7 +307,7 @@ class Generous(World):
 
 
 def test_requests_that_cannot_be_recomputed_teach_nothing() -> None:
-    assert judged(Generous(), n=2) == (Tier.NONE, Reason.UNAVAILABLE)
+    assert judged(Generous(), n=2) == (Tier.NONE, Reason.UNSUPPORTED)
 
 
 def test_too_few_tokens_are_underpowered() -> None:
@@ -341,3 +342,71 @@ def test_a_mandatory_kind_that_cannot_be_judged_never_affirms() -> None:
     world = World(policy=replace(DEFAULT, mandatory=("tokens", "tpm")))
     world.traffic(12)
     assert world.judged().tier is Tier.NONE
+
+
+# What could not be examined is never good news.
+
+
+class Dodging(World):
+    """A provider that makes some of its answers unreadable to an auditor."""
+
+    def __init__(self, dodged: int, change: Callable[[bytes], bytes]) -> None:
+        self.left, self.change_answer = dodged, change
+        super().__init__()
+
+    def _answer(self, request: bytes, seed: int) -> bytes:
+        answer = super()._answer(request, seed)
+        self.left -= 1
+        return self.change_answer(answer) if self.left >= 0 else answer
+
+
+ODD_ANSWERS: list[Callable[[bytes], bytes]] = [
+    lambda answer: answer.replace(b'"index": 0', b'"index": 1'),
+    lambda answer: answer.replace(b'{"object"', b'{"error": {"x": 1}, "object"'),
+    lambda answer: answer.replace(b'"choices": [', b'"choices": [{"index": 1, "text": "x"}, '),
+    lambda answer: answer.replace(b'"finish_reason": "length"', b'"finish_reason": 0'),
+    lambda answer: answer.replace(b'"finish_reason": "length"', b'"finish_reason": NaN'),
+    lambda answer: answer.replace(b'"token_ids": [', b'"token_ids": [-1, '),
+    lambda answer: answer.decode().encode("utf-16"),
+    lambda answer: answer.replace(b'"text"', b'"message": {"content": "x"}, "text"'),
+]
+
+
+@pytest.mark.parametrize("change", ODD_ANSWERS)
+def test_a_provider_cannot_hide_answers_by_making_them_odd(
+    change: Callable[[bytes], bytes],
+) -> None:
+    world = Dodging(5, change)
+    for number in range(60):
+        world.serve(f"dodge {number} ")
+    verdict = world.judged()
+    assert verdict.tier is Tier.WARNING
+    assert world.verify(world.bundle()).tier is Tier.WARNING
+
+
+def test_requests_that_cannot_be_examined_are_counted_and_bound_what_is_affirmed() -> None:
+    world = Generous()
+    for number in range(60):
+        world.serve(f"few {number} ", **({"n": 2} if number < 3 else {}))
+    report_few = world.judged()
+    assert (report_few.tier, report_few.audited, report_few.scored) == (Tier.AFFIRMING, 60, 57)
+    for number in range(20):
+        world.serve(f"many {number} ", n=2)
+    assert (world.judged().tier, world.judged().reason) == (Tier.NONE, Reason.UNSUPPORTED)
+
+
+def test_attack_23_a_fresh_checkpoint_does_not_make_an_old_verdict_fresh() -> None:
+    world = World()
+    world.traffic(12)
+    world.judged()
+    case = world.auditor.case
+    drawn_at = world.now_s
+    world.now_s += 90 * 86400
+    world.traffic(3)
+    case.catch_up()
+    bundle = world.bundle()
+    assert verify(bundle, world.trust).tier is Tier.AFFIRMING
+    assert verify(bundle, world.trust, drawn_at - 60).tier is Tier.AFFIRMING
+    with pytest.raises(VerificationError) as refused:
+        verify(bundle, world.trust, world.now_s - 60)
+    assert refused.value.reason is Reason.STALE

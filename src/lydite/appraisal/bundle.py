@@ -14,7 +14,7 @@ from lydite.messages.canonical import Count, Message, Word, decode, encode
 from lydite.messages.epoch import NoteText
 from lydite.signing.dsse import Envelope
 
-MAX_BUNDLE_BYTES = 256 * 1024 * 1024
+MAX_BUNDLE_BYTES = 64 * 1024 * 1024
 MAX_PROOF_HASHES = 63
 
 Hash = Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9+/]{43}=$")]
@@ -71,5 +71,5 @@ class Bundle(Message, frozen=True, kw_only=True):
 
 
 def parse(payload: bytes) -> Bundle:
-    """Parse a bundle, at most 256 MiB, in its one spelling."""
+    """Parse a bundle, at most 64 MiB, in its one spelling."""
     return decode(payload, Bundle, limit=MAX_BUNDLE_BYTES)

@@ -10,6 +10,8 @@ import collections
 import math
 from collections.abc import Sequence
 
+import msgspec
+
 from lydite.appraisal.policy import WHOLE_PPM, Policy
 from lydite.errors import FormatError, Reason, VerificationError
 from lydite.evidence.tokens import reference as tokens
@@ -22,7 +24,8 @@ from lydite.statistics.merging import log_average
 JUDGED = frozenset({"tokens"})
 """Kinds of evidence whose recorded findings this version judges; others are named skips."""
 
-_MISCONFIGURED = frozenset({Reason.CUT_SHORT, Reason.NO_TOKEN_IDS, Reason.TEXT_DIFFERS})
+_NO_ANSWER = Reason.UPSTREAM_FAILED
+"""A client that got an error was served nothing, so there was nothing to examine."""
 
 
 def decide(
@@ -33,34 +36,31 @@ def decide(
     1. Findings that taught nothing are skipped by name and counted.
     2. A piece of evidence that is false by itself decides at once.
     3. The channels' e-processes are averaged with the policy's weights, never multiplied.
-    4. Only enough tokens, scored on enough of the receipts, can affirm; a receipt is scored if the
+    4. Answers that are odd by their own doing warn, beyond the share that the policy tolerates.
+    5. Only enough tokens, scored on enough of the answers, can affirm; an answer is scored if the
        policy weighs some measure of its tokens.
     """
     findings = [finding for audit in audits for finding in audit if finding.kind in JUDGED]
-    scored = [finding for finding in findings if finding.reason is Reason.RECORDED]
-    skipped = _skips(policy, audits)
-    channels = _channels(policy, reference, scored)
+    recorded = [finding for finding in findings if finding.reason is Reason.RECORDED]
+    channels = _channels(policy, reference, recorded)
     merged = log_average(
         [channel.log10_e_milli / 1000 * math.log(10) for channel in channels],
         [channel.weight_ppm / WHOLE_PPM for channel in channels],
     )
-    milli = _milli(merged / math.log(10))
-    weighed = [size for finding in scored if (size := _weighed(policy, finding))]
-    counted = sum(weighed)
-    needed = tokens_needed(policy, reference)
-    enough = len(weighed) * WHOLE_PPM >= policy.scored_ppm * max(1, len(audits))
-    answered = enough and JUDGED.issuperset(policy.mandatory)
-    tier, reason = _judge(policy, findings, milli, counted >= needed, answered)
-    return Verdict(
-        tier=tier,
-        reason=reason,
-        log10_e_milli=milli,
+    weighed = [size for finding in recorded if (size := _weighed(policy, finding))]
+    verdict = Verdict(
+        tier=Tier.NONE,
+        reason=Reason.UNDERPOWERED,
+        log10_e_milli=_milli(merged / math.log(10)),
         channels=channels,
         audited=len(audits),
-        tokens=counted,
-        tokens_needed=needed,
-        skipped=skipped,
+        scored=len(weighed),
+        tokens=sum(weighed),
+        tokens_needed=tokens_needed(policy, reference),
+        skipped=_skips(policy, audits),
     )
+    tier, reason = _judge(policy, findings, verdict)
+    return msgspec.structs.replace(verdict, tier=tier, reason=reason)
 
 
 def check_fit(declared: Declaration, reference: tokens.Reference) -> None:
@@ -93,25 +93,31 @@ def tokens_needed(policy: Policy, reference: tokens.Reference) -> int:
     return max(known[name] for name in policy.alternatives)
 
 
-def _judge(
-    policy: Policy, findings: Sequence[Finding], milli: int, powered: bool, answered: bool
-) -> tuple[Tier, Reason]:
+def _judge(policy: Policy, findings: Sequence[Finding], verdict: Verdict) -> tuple[Tier, Reason]:
     false = next((f for f in findings if f.tier is Tier.CONTRAINDICATED), None)
     if false is not None:
         return Tier.CONTRAINDICATED, false.reason
-    if milli >= policy.accuse_milli:
+    if verdict.log10_e_milli >= policy.accuse_milli:
         return Tier.CONTRAINDICATED, Reason.INCONSISTENT_TOKENS
-    warned = [f for f in findings if f.tier is Tier.WARNING]  # not where no ids were declared
-    odd = next((f for f in warned if f.reason in _MISCONFIGURED), None)
-    if odd is not None:
-        return Tier.WARNING, odd.reason
-    if milli >= policy.suspect_milli:
+    answers = max(1, verdict.audited - sum(f.reason is _NO_ANSWER for f in findings))
+    odd = [finding.reason for finding in findings if finding.tier is Tier.WARNING]
+    if len(odd) * WHOLE_PPM > policy.odd_ppm * answers:
+        return Tier.WARNING, _commonest(odd)
+    if verdict.log10_e_milli >= policy.suspect_milli:
         return Tier.NONE, Reason.SUSPECTED
-    if not answered:
-        return Tier.NONE, Reason.UNAVAILABLE
-    if not powered:
+    enough = verdict.scored * WHOLE_PPM >= policy.scored_ppm * answers
+    if not enough or not JUDGED.issuperset(policy.mandatory):
+        silent = [f.reason for f in findings if f.reason not in {Reason.RECORDED, _NO_ANSWER}]
+        return Tier.NONE, _commonest(silent)
+    if verdict.tokens < verdict.tokens_needed:
         return Tier.NONE, Reason.UNDERPOWERED
     return Tier.AFFIRMING, Reason.CONSISTENT
+
+
+def _commonest(reasons: Sequence[Reason]) -> Reason:
+    """Return the reason that occurs most often, the first of several; unavailable if none does."""
+    counts = collections.Counter(reasons)
+    return max(counts, key=counts.__getitem__, default=Reason.UNAVAILABLE)
 
 
 def _weighed(policy: Policy, finding: Finding) -> int:

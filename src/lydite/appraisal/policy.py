@@ -26,7 +26,8 @@ class Policy(Message, frozen=True, kw_only=True):
     inequality an honest provider ever reaches an accusation with probability at most
     10^(-accuse_milli/1000). ``alternatives`` name the cheats that have to be excluded, with power
     90 %, before the provider is called consistent. ``scored_ppm`` is the least share of drawn
-    receipts that must have been scored.
+    answers that must have been scored, ``odd_ppm`` the largest share that may be odd by the
+    answer's own doing before the provider is called misconfigured.
     """
 
     name: Word
@@ -38,6 +39,7 @@ class Policy(Message, frozen=True, kw_only=True):
     epsilon_ppm: Ppm
     beacon_margin_s: Count
     scored_ppm: Ppm
+    odd_ppm: Ppm
 
 
 def parse(payload: bytes) -> Policy:
@@ -82,6 +84,8 @@ DEFAULT = Policy(
     suspect_milli=1301,
     epsilon_ppm=10_000,
     beacon_margin_s=1,
-    scored_ppm=500_000,
+    scored_ppm=900_000,
+    odd_ppm=10_000,
 )
-"""The embedded default: accuse at 10^4, suspect at 20, audit at least 1 % of requests."""
+"""The embedded default: accuse at 10^4, suspect at 20, audit at least 1 % of requests, affirm only
+if 90 % of the drawn answers could be scored and at most 1 % of them were odd."""

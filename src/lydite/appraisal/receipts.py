@@ -39,13 +39,15 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
     response: bytes
 
 
-def check(payload: bytes, trust: Trust, own: Exchange | None = None) -> Report:
-    """Check one receipt as its gateway serves it.
+def check(
+    payload: bytes, trust: Trust, own: Exchange | None = None, receipt_id: str | None = None
+) -> Report:
+    """Check one receipt as its gateway serves it; ``receipt_id`` is the one that was asked for.
 
     1. It is in its one spelling and about a provider that the relying party knows.
-    2. Provider and gateway signed it.
+    2. Provider and gateway signed it, and it is the one that was asked for.
     3. It is in the witnessed log.
-    4. It commits to the client's own copy of the exchange, if there is one.
+    4. It commits to the client's own copy of the exchange; without one, nothing is affirmed.
 
     Raises:
         FormatError, VerificationError: a step fails; the reason says which.
@@ -59,6 +61,10 @@ def check(payload: bytes, trust: Trust, own: Exchange | None = None) -> Report:
     # 2.
     keys = {key_id(key): key for key in (anchor.provider_public, anchor.gateway_public)}
     statement = receipt.parse(open_envelope(envelope, keys, list(keys)))
+    if receipt_id not in {None, statement.predicate.receipt_id}:
+        raise VerificationError(
+            Reason.BAD_COMMITMENT, f"asked for {receipt_id}, got {statement.predicate.receipt_id}"
+        )
     # 3.
     logged = _logged(served, entry.of_envelope(envelope, "receipt", anchor.provider), trust, anchor)
     # 4.
@@ -73,15 +79,26 @@ def check(payload: bytes, trust: Trust, own: Exchange | None = None) -> Report:
         Fact(name="log", value=logged),
         Fact(name="your bytes", value="match" if own is not None else "not compared"),
     )
-    waiting = served.proof is None
+    tier, reason, headline, detail = _outcome(served, own)
     return Report(
-        tier=Tier.NONE if waiting else Tier.AFFIRMING,
-        reason=Reason.NOT_IN_LOG if waiting else Reason.CONSISTENT,
-        detail="no checkpoint covers it yet; ask again in a second" if waiting else "",
+        tier=tier,
+        reason=reason,
+        headline=headline,
+        detail=detail,
         provider=anchor.name,
         facts=facts,
         caveats=CAVEATS,
     )
+
+
+def _outcome(served: Served, own: Exchange | None) -> tuple[Tier, Reason, str, str]:
+    if served.proof is None:
+        detail = "no checkpoint covers it yet; ask again in a second"
+        return Tier.NONE, Reason.NOT_IN_LOG, "receipt signed, not yet logged", detail
+    if own is None:
+        detail = "give --salt, --request and --response to compare it with your own bytes"
+        return Tier.NONE, Reason.NOT_COMPARED, "receipt signed and logged", detail
+    return Tier.AFFIRMING, Reason.CONSISTENT, "receipt valid, and about your bytes", ""
 
 
 def _anchor(envelope: Envelope, trust: Trust) -> Anchor:

@@ -18,10 +18,13 @@ class Report(Message, frozen=True, kw_only=True):
 
     tier: Tier
     reason: Reason
+    headline: str = ""
+    """What a person reads first; the tier's words if empty."""
     detail: str = ""
     provider: str = ""
     log10_e_milli: Integer = 0
     audited: Count = 0
+    scored: Count = 0
     tokens: Count = 0
     facts: tuple[Fact, ...] = ()
     skipped: tuple[Skip, ...] = ()
@@ -30,4 +33,5 @@ class Report(Message, frozen=True, kw_only=True):
 
 def refused(tier: Tier, reason: Reason, detail: str) -> Report:
     """Return the report on evidence that ended before a verdict could be recomputed."""
-    return Report(tier=tier, reason=reason, detail=detail)
+    headline = "evidence refused" if tier is Tier.CONTRAINDICATED else ""
+    return Report(tier=tier, reason=reason, headline=headline, detail=detail)

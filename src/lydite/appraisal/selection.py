@@ -41,10 +41,16 @@ def witnessed(note: bytes, log: LogPolicy) -> Witnessed:
     return Witnessed(accepted.checkpoint, accepted.time_s, accepted.witnesses)
 
 
-def drawn(
-    epoch: Epoch, log: LogPolicy, chain: Chain, vrf_key: bytes, policy: Policy
-) -> tuple[Checkpoint, list[int]]:
-    """Return an epoch's checkpoint and the 1-based entries that it draws, in order.
+class Draw(NamedTuple):
+    """What an epoch drew: from which checkpoint, witnessed when, and which 1-based entries."""
+
+    checkpoint: Checkpoint
+    cosigned_s: int
+    entries: list[int]
+
+
+def drawn(epoch: Epoch, log: LogPolicy, chain: Chain, vrf_key: bytes, policy: Policy) -> Draw:
+    """Return an epoch's checkpoint and the entries that it draws, in order.
 
     1. The checkpoint is the log's, witnessed, and of the size that the epoch says.
     2. The beacon round is genuine and the only one that the schedule allows.
@@ -87,7 +93,8 @@ def drawn(
             f"epoch {epoch.epoch} draws at {epoch.epsilon_ppm} ppm, "
             f"the policy asks for {policy.epsilon_ppm}",
         )
-    return checkpoint, draw.draw(beta, epoch.first, epoch.tree_size, epoch.epsilon_ppm)
+    entries = draw.draw(beta, epoch.first, epoch.tree_size, epoch.epsilon_ppm)
+    return Draw(checkpoint, accepted.cosigned_s, entries)
 
 
 def check_contiguous(epochs: Sequence[Epoch]) -> None:

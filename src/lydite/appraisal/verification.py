@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from lydite.appraisal import bundle as bundles
 from lydite.appraisal import decision, policy, selection
 from lydite.appraisal.bundle import Bundle, Bystander, Logged
-from lydite.appraisal.policy import Policy
-from lydite.appraisal.report import Fact, Report
-from lydite.appraisal.selection import Witnessed
+from lydite.appraisal.report import Report
+from lydite.appraisal.selection import Draw, Witnessed
+from lydite.appraisal.summary import Checked, summarise
 from lydite.appraisal.trust import Anchor, Trust
 from lydite.errors import Reason, VerificationError
 from lydite.evidence.tokens import reference as tokens
@@ -20,18 +20,10 @@ from lydite.messages.audit import Audit
 from lydite.messages.declaration import Declaration
 from lydite.messages.entry import EntryKind
 from lydite.messages.finding import Finding
-from lydite.sampling import beacon
 from lydite.signing.dsse import KeyId, PublicKey, key_id, open_envelope
 from lydite.tlog import verification as merkle
 from lydite.tlog.checkpoint import Checkpoint, decode_hash
 from lydite.tlog.hashing import leaf_hash
-
-CAVEATS = (
-    "which machine ran the model",
-    "anything about requests that were not drawn, beyond the drawn share's weight of evidence",
-    "cheats weaker than those whose power the policy asks for",
-    "that the auditor measured honestly: its records are signed, and others can repeat them",
-)
 
 
 def verify(payload: bytes, trust: Trust, not_before_s: int | None = None) -> Report:
@@ -39,10 +31,10 @@ def verify(payload: bytes, trust: Trust, not_before_s: int | None = None) -> Rep
 
     1. The bundle is in its one spelling, about a provider that the relying party knows.
     2. Policy and references are the ones that the relying party pinned.
-    3. The checkpoint is the log's, and enough witnesses cosigned it, by ``not_before_s`` (Unix
-       seconds) or later if that is given.
+    3. The checkpoint is the log's, and enough witnesses cosigned it.
     4. The declaration is the provider's, logged, and of the weights that the reference is for.
-    5. The epochs cover the log without gap; each draws as its proof says.
+    5. The epochs cover the log without gap; each draws as its proof says; the last of them drew at
+       ``not_before_s`` (Unix seconds) or later if that is given.
     6. Every drawn entry is shown, every receipt of the provider among them is signed by provider
        and gateway, logged, and under the declaration.
     7. Every drawn receipt has one audit, signed by an accepted auditor and logged after the draw.
@@ -51,7 +43,7 @@ def verify(payload: bytes, trust: Trust, not_before_s: int | None = None) -> Rep
     Raises:
         FormatError, VerificationError: the evidence is not acceptable; the reason says why.
 
-    **Does not show**: see ``CAVEATS``, which every report repeats.
+    **Does not show**: see ``summary.CAVEATS``, which every report repeats.
     """
     # 1.
     bundle = bundles.parse(payload)
@@ -60,34 +52,32 @@ def verify(payload: bytes, trust: Trust, not_before_s: int | None = None) -> Rep
     reference = _pinned(bundle, trust)
     # 3.
     accepted = selection.witnessed(bundle.checkpoint.encode(), trust.log_policy(anchor))
-    if not_before_s is not None and accepted.cosigned_s < not_before_s:
-        raise VerificationError(
-            Reason.STALE, f"cosigned at {accepted.cosigned_s}, expected {not_before_s} or later"
-        )
-    book = _Book(anchor, trust, accepted, bundle.policy)
+    book = _Book(anchor, trust, accepted)
     # 4.
     declared = _declaration(bundle, book, reference)
     # 5.
-    epochs, drawn = _epochs(bundle, book)
+    epochs, draws = _epochs(bundle, book)
+    _fresh(draws, not_before_s)
     # 6.
-    _receipts(bundle, book, declared, [number for numbers in drawn for number in numbers])
+    _receipts(bundle, book, declared, [number for draw in draws for number in draw.entries])
     # 7.
     findings = _audits(bundle, book, epochs)
     # 8.
     verdict = decision.decide(bundle.policy, reference, findings)
     result = _result(bundle, book, epochs, verdict)
-    return _report(book, declared, epochs, verdict, result)
+    checked = Checked(
+        anchor, accepted, declared, tuple(epochs), tuple(draws), bundle.policy, verdict, result
+    )
+    return summarise(checked, trust.beacon)
 
 
 class _Book:
     """What is known once the checkpoint is trusted: how to open anything that the log holds."""
 
-    def __init__(self, anchor: Anchor, trust: Trust, accepted: Witnessed, policy: Policy) -> None:
+    def __init__(self, anchor: Anchor, trust: Trust, accepted: Witnessed) -> None:
         self.anchor = anchor
         self.trust = trust
         self.checkpoint = accepted.checkpoint
-        self.alternatives = policy.alternatives
-        self.witnesses = f"witnessed by {', '.join(accepted.witnesses)}"
         self.provider = anchor.provider
         self.keys: dict[KeyId, PublicKey] = {anchor.provider: anchor.provider_public}
         self.gateway: dict[KeyId, PublicKey] = {
@@ -148,8 +138,8 @@ def _declaration(bundle: Bundle, book: _Book, reference: tokens.Reference) -> De
     return declared
 
 
-def _epochs(bundle: Bundle, book: _Book) -> tuple[list[epoch.Predicate], list[list[int]]]:
-    epochs, drawn = [], []
+def _epochs(bundle: Bundle, book: _Book) -> tuple[list[epoch.Predicate], list[Draw]]:
+    epochs, draws = [], []
     log = book.trust.log_policy(book.anchor)
     for each in bundle.epochs:
         payload = book.open(each.logged, "epoch", book.gateway, list(book.gateway))
@@ -162,16 +152,25 @@ def _epochs(bundle: Bundle, book: _Book) -> tuple[list[epoch.Predicate], list[li
             )
         if said.provider != book.provider:
             raise VerificationError(Reason.WRONG_PROVIDER, f"epoch {said.epoch} of another")
-        checkpoint, numbers = selection.drawn(
+        draw = selection.drawn(
             said, log, book.trust.beacon, bytes.fromhex(book.anchor.vrf_key), bundle.policy
         )
-        _prefix(checkpoint, book.checkpoint, each.consistency)
+        _prefix(draw.checkpoint, book.checkpoint, each.consistency)
         if each.logged.entry <= said.tree_size:
             raise VerificationError(Reason.SELECTION_GAP, "an epoch draws from its own entry")
         epochs.append(said)
-        drawn.append(numbers)
+        draws.append(draw)
     selection.check_contiguous(epochs)
-    return epochs, drawn
+    return epochs, draws
+
+
+def _fresh(draws: Sequence[Draw], not_before_s: int | None) -> None:
+    """Refuse evidence whose newest draw is too old, however young the checkpoint around it is."""
+    newest = draws[-1].cosigned_s if draws else 0
+    if not_before_s is not None and newest < not_before_s:
+        raise VerificationError(
+            Reason.STALE, f"the last draw was from {newest}, expected {not_before_s} or later"
+        )
 
 
 def _prefix(old: Checkpoint, new: Checkpoint, path: Sequence[str]) -> None:
@@ -192,6 +191,9 @@ def _receipts(bundle: Bundle, book: _Book, declared: Declaration, drawn: Sequenc
         )
     if shown != list(drawn):
         raise VerificationError(Reason.UNDRAWN_AUDIT, "entries are shown that nobody drew")
+    strangers = [bystander.entry for bystander in bundle.bystanders]
+    if strangers != sorted(strangers):
+        raise VerificationError(Reason.UNDRAWN_AUDIT, "bystanders are not in log order")
     for bystander in bundle.bystanders:
         _bystander(bystander, book)
     signers = {**book.keys, **book.gateway}
@@ -294,44 +296,3 @@ def _result(
             f"({verdict.reason}) at {verdict.log10_e_milli / 1000}",
         )
     return said
-
-
-def _report(
-    book: _Book,
-    declared: Declaration,
-    epochs: Sequence[epoch.Predicate],
-    verdict: audit.Verdict,
-    result: audit.ResultPredicate,
-) -> Report:
-    covered = epochs[-1].tree_size if epochs else 0
-    log, anchor, model = book.checkpoint, book.anchor, declared.predicate
-    rates = sorted({each.epsilon_ppm for each in epochs})
-    weak = ", ".join(book.alternatives)
-    return Report(
-        tier=verdict.tier,
-        reason=verdict.reason,
-        provider=anchor.name,
-        log10_e_milli=verdict.log10_e_milli,
-        audited=verdict.audited,
-        tokens=verdict.tokens,
-        facts=(
-            Fact(name="provider", value=f"{anchor.name} ({anchor.provider})"),
-            Fact(name="declares", value=f"{model.model}, weights {model.weights_root[:16]}"),
-            Fact(name="log", value=f"{log.origin}, {log.size} entries, {book.witnesses}"),
-            Fact(name="drawn from", value=f"entries 1 to {covered} in {len(epochs)} epochs"),
-            Fact(name="drawn at", value=", ".join(f"{rate / 10_000:g} %" for rate in rates)),
-            Fact(name="audited", value=f"{verdict.audited} receipts, {verdict.tokens} tokens"),
-            Fact(name="tokens for 90 % power", value=f"{verdict.tokens_needed} against {weak}"),
-            Fact(name="log10 E", value=f"{verdict.log10_e_milli / 1000:.3f}"),
-            Fact(name="issued", value=result.issued),
-            Fact(name="beacon", value=beacon.describe(book.trust.beacon)),
-            Fact(name="scores", value="judged again as recorded; lydite[auditor] measures them"),
-            *(
-                Fact(name=f"{skip.kind} skipped", value="no extra of this version verifies it")
-                for skip in verdict.skipped
-                if skip.reason is Reason.NEEDS_EXTRA
-            ),
-        ),
-        skipped=verdict.skipped,
-        caveats=CAVEATS,
-    )

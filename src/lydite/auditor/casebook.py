@@ -106,7 +106,7 @@ class Casebook:
         log = self._trust.log_policy(self.anchor)
         vrf_key = bytes.fromhex(self.anchor.vrf_key)
         said = statement.predicate
-        checkpoint, entries = drawn(said, log, self._trust.beacon, vrf_key, self._policy)
+        checkpoint, _, entries = drawn(said, log, self._trust.beacon, vrf_key, self._policy)
         check_contiguous([*(e.predicate for e in self.epochs.values()), said])
         if self.mirror.tree.root(checkpoint.size) != checkpoint.root:
             raise VerificationError(

@@ -14,7 +14,7 @@ from lydite.auditor.gateway_client import GatewayClient
 from lydite.auditor.service import Auditor
 from lydite.auditor.settings import Gateway, Settings
 from lydite.cli.files import read_message
-from lydite.errors import ConfigurationError, LyditeError
+from lydite.errors import ConfigurationError, FormatError, LyditeError, VerificationError
 from lydite.evidence.tokens import reference as references
 from lydite.messages.audit import Verdict
 from lydite.messages.canonical import encode
@@ -88,6 +88,9 @@ def _round(auditor: Auditor, gateway: Gateway, settings: Settings, *, as_json: b
         path = Path(settings.bundles) / f"{name}.bundle.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(encode(auditor.bundle()))
+    except (FormatError, VerificationError) as error:  # a fork, a bad draw: evidence, and bad
+        print(f"lydite: error: {gateway.provider}: {error} ({error.reason})", file=sys.stderr)
+        return 1
     except LyditeError as error:
         print(f"lydite: error: {gateway.provider}: {error} ({error.reason})", file=sys.stderr)
         return 4

@@ -2,19 +2,26 @@
 
 from pathlib import Path
 
-from lydite.errors import ConfigurationError
+from lydite.errors import ConfigurationError, Reason
+
+LIMIT_BYTES = 64 * 1024 * 1024
+"""Longest file that is read: what hostile evidence may make us hold."""
 
 
 def read(path: Path) -> bytes:
     """Return a file's bytes.
 
     Raises:
-        ConfigurationError: it cannot be read.
+        ConfigurationError: it cannot be read, or does not end within the limit.
     """
     try:
-        return path.read_bytes()
+        with path.open("rb") as file:
+            content = file.read(LIMIT_BYTES + 1)
     except OSError as error:
         raise ConfigurationError(f"cannot read {path}: {error.strerror}") from error
+    if len(content) > LIMIT_BYTES:
+        raise ConfigurationError(f"{path} is longer than {LIMIT_BYTES} bytes", Reason.TOO_LARGE)
+    return content
 
 
 def read_message(path: Path) -> bytes:

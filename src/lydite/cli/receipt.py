@@ -31,7 +31,13 @@ def run(arguments: argparse.Namespace) -> int:
     """Check one receipt and print the report; the exit code is its tier's."""
     payload = _fetch(arguments.receipt)
     own = _exchange(arguments)
-    return finish(lambda trust: receipts.check(payload, trust, own), arguments)
+    wanted = _id_in(arguments.receipt)
+    return finish(lambda trust: receipts.check(payload, trust, own, wanted), arguments)
+
+
+def _id_in(place: str) -> str | None:
+    """Return the receipt id that a gateway's URL asks for; a file asks for none."""
+    return place.rpartition("/v1/receipts/")[2] if "/v1/receipts/" in place else None
 
 
 def _fetch(place: str) -> bytes:

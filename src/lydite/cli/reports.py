@@ -45,8 +45,7 @@ def finish(check: Callable[[Trust], Report], arguments: argparse.Namespace) -> i
 def render(report: Report) -> str:
     """Return the report as a person reads it."""
     mark = {"affirming": "✔", "contraindicated": "✘", "warning": "!", "none": "?"}
-    refused = report.tier is Tier.CONTRAINDICATED and not report.facts
-    words = "evidence refused" if refused else report.tier.words
+    words = report.headline or report.tier.words
     lines = [f"{mark[report.tier.value]} {words}: {report.reason}"]
     if report.detail:
         lines.append(f"  {report.detail}")

@@ -16,7 +16,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--max-age",
         type=int,
         metavar="SECONDS",
-        help="refuse a bundle whose checkpoint was witnessed longer ago, by this machine's clock",
+        help="refuse a bundle whose last draw was witnessed longer ago, by this machine's clock",
     )
     add_options(parser)
 

@@ -53,13 +53,17 @@ class Skip(Message, frozen=True, kw_only=True):
 
 
 class Verdict(Message, frozen=True, kw_only=True):
-    """The judgement on one provider over every epoch so far, and the numbers it follows from."""
+    """The judgement on one provider over every epoch so far, and the numbers it follows from.
+
+    ``audited`` receipts were drawn, ``scored`` of them said something about the model.
+    """
 
     tier: Tier
     reason: Reason
     log10_e_milli: Integer
     channels: tuple[Channel, ...]
     audited: Count
+    scored: Count
     tokens: Count
     tokens_needed: Count
     skipped: tuple[Skip, ...]
