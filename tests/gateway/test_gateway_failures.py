@@ -129,6 +129,58 @@ def test_an_answer_whose_end_is_in_doubt_is_refused(gateway: Gateway, raw: bytes
     wire.check(wire.from_header(got.fields[wire.HEADER]), CHAT, request, got.body)
 
 
+@pytest.mark.parametrize("status", ["301 Moved", "304 Not Modified", "307 Temporary", "399 Odd"])
+@pytest.mark.parametrize("kind", [b"application/json", b"text/event-stream"])
+def test_a_redirect_is_refused_and_never_leads_a_client_past_the_gateway(
+    bench: Bench, gateway: Gateway, status: str, kind: bytes
+) -> None:
+    raw = plain(b"{}", kind + b"\r\nlocation: %s/v1/models" % bench.engine.url.encode())
+    request, got = play(gateway.port, raw.replace(b"200 OK", status.encode()))
+    assert got.status == 502
+    assert b"location" not in got.fields
+    assert json.loads(got.body)["error"]["code"] == "upstream-failed"
+    wire.check(wire.from_header(got.fields[wire.HEADER]), CHAT, request, got.body)
+    answer = logged(gateway, got.fields[wire.ID_HEADER]).predicate.response
+    assert (answer.outcome, answer.status) == ("refused", 502)
+
+
+@pytest.mark.parametrize("field", [b"Location", b"Refresh", b"Alt-Svc"])
+def test_no_field_that_sends_a_client_elsewhere_is_relayed(gateway: Gateway, field: bytes) -> None:
+    raw = plain(chat(), b"application/json\r\n%s: http://elsewhere" % field, b"201 Created")
+    _, got = play(gateway.port, raw)
+    assert (got.status, got.body) == (201, chat())
+    assert field.lower() not in got.fields
+
+
+def test_the_sdk_does_not_follow_an_engine_past_the_gateway(bench: Bench, gateway: Gateway) -> None:
+    client = openai.OpenAI(
+        base_url=f"http://127.0.0.1:{gateway.port}/v1", api_key="k", max_retries=0
+    )
+    raw = plain(b"{}", b"application/json\r\nlocation: %s/v1/x" % bench.engine.url.encode())
+    asked = len(bench.engine.seen)
+    with pytest.raises(openai.InternalServerError, match="redirects with 307"):
+        client.chat.completions.create(
+            model="small",
+            messages=[{"role": "user", "content": "?"}],
+            extra_body=script(raw.replace(b"200 OK", b"307 Temporary Redirect")),
+        )
+    assert len(bench.engine.seen) == asked + 1
+
+
+def test_a_redirect_of_the_list_of_models_is_refused(bench: Bench, gateway: Gateway) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        astray = bench.gateway("astray", upstream=url)
+        with Wire(astray.port) as connection:
+            connection.send(get(b"/v1/models"))
+            engine, _ = server.accept()
+            engine.sendall(plain(b"{}", b"text/html\r\nlocation: /x", b"302 Found"))
+            got = connection.read()
+            engine.close()
+    assert got.status == 502
+    assert b"location" not in got.fields
+
+
 def test_interim_answers_are_skipped(gateway: Gateway) -> None:
     raw = b"HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n" + plain(
         chat()

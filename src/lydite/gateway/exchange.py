@@ -122,6 +122,11 @@ class Exchange:
     def head(self, status: int, fields: list[Field]) -> None:
         """Note how the answer begins; that of a stream goes out at once."""
         self._heard = self._now
+        try:
+            heads.refuse_redirect(status)
+        except UnavailableError as error:
+            self._break(error)
+            return
         self._status = status
         self._fields = heads.answer_fields(fields)
         kinds = heads.values(fields, b"content-type")

@@ -9,7 +9,7 @@ from http import HTTPStatus
 
 import msgspec
 
-from lydite.errors import Reason
+from lydite.errors import Reason, UnavailableError
 from lydite.gateway.wire import OURS
 
 Field = tuple[bytes, bytes]
@@ -35,7 +35,7 @@ _NOT_UPSTREAM = _HOP_BY_HOP | {
     b"host",
     b"x-request-id",
 }
-_NOT_DOWNSTREAM = _HOP_BY_HOP | {b"content-length"}
+_NOT_DOWNSTREAM = _HOP_BY_HOP | {b"content-length", b"alt-svc", b"location", b"refresh"}
 _STATUS_LINES = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
 }
@@ -92,8 +92,18 @@ def upstream_head(
     return b"".join(lines)
 
 
+def refuse_redirect(status: int) -> None:
+    """Refuse an answer that sends the client elsewhere: a client that goes there gets no receipt.
+
+    Raises:
+        UnavailableError: the status is 3xx.
+    """
+    if 300 <= status < 400:
+        raise UnavailableError(f"engine: redirects with {status}", Reason.UPSTREAM_FAILED)
+
+
 def answer_fields(fields: Fields) -> list[Field]:
-    """Return those fields of an engine's answer that a client sees."""
+    """Return the fields of an engine's answer that a client sees: none sends it elsewhere."""
     return end_to_end(fields, _NOT_DOWNSTREAM)
 
 

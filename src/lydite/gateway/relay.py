@@ -1,6 +1,6 @@
 """A request that leaves no receipt, such as the list of models: forwarded, and its answer too."""
 
-from lydite.errors import LyditeError, Reason
+from lydite.errors import LyditeError, Reason, UnavailableError
 from lydite.gateway import heads
 from lydite.gateway.client import Request
 from lydite.gateway.exchange import Reply
@@ -51,6 +51,11 @@ class Relay:
 
     def head(self, status: int, fields: list[Field]) -> None:
         """Note how the answer begins."""
+        try:
+            heads.refuse_redirect(status)
+        except UnavailableError as error:
+            self._refuse(str(error))
+            return
         self._status, self._fields = status, heads.answer_fields(fields)
 
     def data(self, data: bytes) -> None:
