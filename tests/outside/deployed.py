@@ -98,11 +98,11 @@ def sdk(url: str) -> openai.OpenAI:
 
 
 def traffic(url: str, count: int, samplings: Sequence[dict[str, Any]], extra: Any) -> None:
-    """Send unlike requests through the SDK; each has a seed of its own, so that a run repeats."""
+    """Send unlike requests through the SDK; none has a seed, with which it would choose tokens."""
     with sdk(url) as client:
         for number, ask in enumerate(islice(asks(), count)):
             fields = {"extra_body": extra, **samplings[number % len(samplings)]}
-            say(client, ask, seed=number, max_tokens=MAX_TOKENS, **fields)
+            say(client, ask, max_tokens=MAX_TOKENS, **fields)
 
 
 def say(client: openai.OpenAI, ask: Ask, **fields: Any) -> str:

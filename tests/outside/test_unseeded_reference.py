@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from lydite.appraisal import decision
-from lydite.appraisal.policy import Policy
+from lydite.appraisal.policy import DEFAULT, Policy, Weight
 from lydite.appraisal.policy import parse as parse_policy
 from lydite.evidence.tokens.reference import Reference, parse
 
@@ -47,6 +47,13 @@ def test_its_power_follows_from_the_kept_scores(script: ModuleType) -> None:
     with np.load(DATA / "lydite-base.npz") as kept:
         found = script.alternatives("lydite-base", dict(kept), unseeded.drift_micro)
         assert next(found) == unseeded.alternatives[0]
+
+
+def test_the_policy_for_it_is_the_default_one_less_the_margins() -> None:
+    weights = (Weight(channel="tokens/surprisal", weight_ppm=1_000_000),)
+    alternatives = ("smaller-model", "other-temperature")
+    changed = {"name": "surprisal-1", "weights": weights, "alternatives": alternatives}
+    assert policy() == msgspec.structs.replace(DEFAULT, **changed)
 
 
 def test_the_policy_for_it_can_be_met() -> None:

