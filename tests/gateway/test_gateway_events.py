@@ -25,11 +25,17 @@ PIECES = st.sampled_from(
         b"data: [DONE]\n\n",
         b"data: [DONE]\r\n\r\n",
         b"data:[DONE]\n\n",
+        b"data: [DONE]x\n\n",
+        b"data:  [DONE] \n\n",
         b'data: "[DONE]"\n\n',
         b": lydite-receipts are nice\n",
         b'data: ": lydite-receipt {}"\n\n',
     ]
 )
+
+
+class ImitatedError(Exception):
+    """Some client might take an event for the end that is not."""
 
 
 def obvious(stream: bytes) -> tuple[bytes, bytes, bool]:
@@ -38,8 +44,12 @@ def obvious(stream: bytes) -> tuple[bytes, bytes, bool]:
     for end in re.finditer(rb"\n\r?\n", stream):
         event = stream[at : end.end()]
         lines = re.split(rb"\r\n|\r|\n", event)
-        if any(re.fullmatch(rb"data: ?\[DONE\][ \t]*", line) for line in lines):
+        data = [line for line in lines if line.split(b":")[0] == b"data"]
+        if data in ([b"data: [DONE]"], [b"data:[DONE]"]):
             return stream[:at], stream[at:], True
+        stripped = [line.strip().removeprefix(b"data:").strip() for line in lines]
+        if any(line.startswith(b"[DONE]") for line in stripped):
+            raise ImitatedError
         at = end.end()
     return stream[:at], stream[at:], False
 
@@ -59,7 +69,13 @@ def test_the_cutter_agrees_with_the_obvious_one(stream: bytes, data: st.DataObje
         with pytest.raises(FormatError):
             cut(stream, splits)
         return
-    (sent, held, done), (whole, _, finished) = cut(stream, splits), obvious(stream)
+    try:
+        whole, _, finished = obvious(stream)
+    except ImitatedError:
+        with pytest.raises(FormatError, match="imitates its end"):
+            cut(stream, splits)
+        return
+    sent, held, done = cut(stream, splits)
     # Blank lines that follow one another belong to either side.
     assert (sent.rstrip(b"\r\n"), done) == (whole.rstrip(b"\r\n"), finished)
     assert sent + held == stream
@@ -88,6 +104,63 @@ def test_an_imitated_receipt_line_is_refused_at_every_split(line: bytes) -> None
     for split in range(len(stream)):
         with pytest.raises(FormatError, match="imitates"):
             cut(stream, [split])
+
+
+IMITATIONS = [
+    b"data: [DONE]x",
+    b"data: [DONE] ",
+    b"data: [DONE]\t",
+    b"data: [DONE]\xc2\xa0",
+    b"data: [DONE]\0",
+    b"data:  [DONE]",
+    b"data:\t[DONE]",
+    b"data:\xc2\xa0[DONE]",
+    b" data: [DONE]",
+    b"data : [DONE]",
+    b"[DONE]",
+    b"data: [DONE]\ndata: more",
+    b"data: [DONE]\ndata",
+    b"data: {}\ndata: [DONE]",
+    b"data: [DONE]\ndata: [DONE]",
+    b"data: {}\rdata: [DONE]",
+    b"data: {}\r\rdata: [DONE]",
+    b"event: x\nid: 1\ndata: [DONE] x",
+]
+
+
+@pytest.mark.parametrize("event", IMITATIONS)
+def test_an_imitated_end_is_refused_at_every_split(event: bytes) -> None:
+    for end in (b"\n\n", b"\r\n\r\n"):
+        stream = b"data: {}\n\n" + event.replace(b"\n", end[: len(end) // 2]) + end
+        for split in range(len(stream)):
+            with pytest.raises(FormatError, match="imitates its end"):
+                cut(stream, [split])
+
+
+def test_an_imitated_end_behind_a_byte_order_mark_is_refused() -> None:
+    with pytest.raises(FormatError, match="imitates its end"):
+        cut(b"\xef\xbb\xbfdata: [DONE]\n\n", [])
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        b"data: [DONE]",
+        b"data:[DONE]",
+        b"data: [DONE]\r",
+        b"event: x\nid: 1\ndata: [DONE]",
+        b"data: [DONE]\n: [DONE]x",
+    ],
+)
+def test_the_end_may_have_other_fields_beside_it(event: bytes) -> None:
+    stream = event + b"\n\n"
+    assert cut(stream, []) == (b"", stream, True)
+
+
+def test_blanks_without_end_are_looked_through_in_time() -> None:
+    stream = b"\n" + b" " * 2_000_000 + b"[DONE\n[DONE" + b"x\n[DONE]\n\n"
+    with pytest.raises(FormatError, match="imitates its end"):
+        EventCutter(4_000_000).feed(stream)
 
 
 def test_an_event_without_end_is_bounded() -> None:

@@ -1,13 +1,17 @@
 """The real ``openai`` SDK works through the gateway unchanged, sync and async, streamed or not."""
 
 import asyncio
+import base64
+import json
 from typing import Any
 
 import openai
 import pytest
 
 from lydite.gateway.service import Gateway
+from tests.gateway.raw_client import ask, get
 from tests.gateway.scripted_engine import chat, chunked, events, plain, script
+from tests.gateway.test_gateway_events import IMITATIONS
 
 MESSAGES: Any = [{"role": "user", "content": "?"}]
 TEXT = "Hal" + "lo, " + "[DONE]" + " data: [DONE]\n\n" + ": lydite-receipt {}" + "\U0001f30d"
@@ -73,6 +77,31 @@ def test_completions_streams_with_ids_and_errors(gateway: Gateway) -> None:
             )
         with pytest.raises(openai.NotFoundError, match="nothing at this path"):
             client.embeddings.create(model="small", input="x")
+
+
+def outcome(gateway: Gateway, receipt_id: str) -> str:
+    """What the signed receipt says became of an answer."""
+    held = json.loads(ask(gateway.port, get(b"/v1/receipts/" + receipt_id.encode())).body)
+    payload = json.loads(base64.b64decode(held["envelope"]["payload"]))
+    return str(payload["predicate"]["response"]["outcome"])
+
+
+@pytest.mark.parametrize("last", [*IMITATIONS, b"data: [DONE]", b"data:[DONE]", b"data: [DONE]\r"])
+def test_the_sdk_sees_a_clean_end_exactly_where_the_receipt_says_complete(
+    gateway: Gateway, last: bytes
+) -> None:
+    stream = chunked([*events()[:-1], last + b"\n\n"])
+    with openai.OpenAI(base_url=url(gateway), api_key="k", max_retries=0) as client:
+        raw = client.chat.completions.with_raw_response.create(
+            model="small", messages=MESSAGES, stream=True, extra_body=script(stream)
+        )
+        try:
+            list(raw.parse())
+            seen = "complete"
+        except openai.APIError:
+            seen = "aborted"
+    assert seen == ("aborted" if last in IMITATIONS else "complete")
+    assert outcome(gateway, raw.headers["x-lydite-receipt-id"]) == seen
 
 
 def test_many_at_once(gateway: Gateway) -> None:

@@ -4,6 +4,10 @@ Bytes come out as they went in, only later: the event in progress is held, and `
 that follows it is held until the stream has ended well. Pure; knows nothing of receipts but the
 shape of their line. A line ends in LF or CRLF; a stream that ends its lines in a lone CR is held
 until it is too large or over, and then counts as broken.
+
+Clients differ in what they take for the end: the OpenAI SDK any data that begins with ``[DONE]``,
+others a stripped line. So the end has two spellings, and what some client might take for it but is
+neither is refused: no client sees a clean end where the receipt says that there was none.
 """
 
 import re
@@ -12,8 +16,11 @@ from lydite.errors import FormatError, Reason
 from lydite.gateway.wire import holds_forged_line
 
 _EVENT_END = re.compile(rb"\n\r?\n")
-_DONE_EVENT = re.compile(rb"(?:^|[\r\n])data:[ ]?\[DONE\][ \t]*(?:[\r\n]|$)")
+_BLANK = rb"(?:[ \t\0\v\f]|\xc2\xa0|\xef\xbb\xbf)*"
+_DONE_LIKE = re.compile(rb"(?:^|[\r\n])%b(?:data%b:%b)?\[DONE\]" % (_BLANK, _BLANK, _BLANK))
+_DATA_LINE = re.compile(rb"^data(?::.*)?$", re.MULTILINE)
 _DONE = b"[DONE]"
+_DONE_LINES = ([b"data: [DONE]"], [b"data:[DONE]"])
 _WORD = b"lydite-receipt"
 
 
@@ -36,7 +43,7 @@ class EventCutter:
 
         Raises:
             FormatError: an event, or what follows ``[DONE]``, is larger than the limit, or a line
-                imitates the gateway's receipt.
+                imitates the gateway's receipt, or an event the last one.
         """
         plain = _DONE not in data and _WORD not in data
         if plain and not self._held and data.endswith(b"\n\n"):
@@ -66,7 +73,7 @@ class EventCutter:
     def _split_at_done(self, whole: bytes, rest: bytes) -> tuple[bytes, bytes]:
         start = 0
         for end in _EVENT_END.finditer(whole):
-            if _DONE_EVENT.search(whole[start : end.end()]):
+            if _is_done(whole[start : end.end()]):
                 self.done = True
                 return whole[:start], whole[start:] + rest
             start = end.end()
@@ -77,6 +84,19 @@ class EventCutter:
             raise FormatError(f"an event of more than {self._limit} bytes", Reason.TOO_LARGE)
         self._held = rest
         return b""
+
+
+def _is_done(event: bytes) -> bool:
+    """Say whether a whole event ends its stream.
+
+    Raises:
+        FormatError: it does not, but a client might take it for one that does.
+    """
+    if _DONE_LIKE.search(event) is None:
+        return False
+    if _DATA_LINE.findall(event.replace(b"\r", b"\n")) not in _DONE_LINES:
+        raise FormatError("the engine's stream imitates its end")
+    return True
 
 
 def _last_event_end(buffer: bytes) -> int:
