@@ -22,9 +22,11 @@ from lydite.gateway import wire
 from lydite.gateway.pairs import Journal
 from lydite.gateway.service import Gateway
 from lydite.gateway.settings import Settings
-from lydite.messages import entry
+from lydite.messages import declaration, entry
+from lydite.messages.canonical import encode
 from lydite.signing import keys
-from lydite.signing.dsse import digest
+from lydite.signing.dsse import digest, open_envelope
+from lydite.signing.keys import sign_envelope
 from lydite.tlog.store import LogStore
 from tests.gateway.conftest import ORIGIN, TOKEN, Bench, prepare
 from tests.gateway.raw_client import CHAT, Wire, ask, get, play, post
@@ -332,3 +334,44 @@ def test_settings_that_cannot_be_used_say_which(
         bench.run(start())
     assert type(caught.value).__module__ == "lydite.errors"
     assert TOKEN not in str(caught.value)
+
+
+def redeclare(settings: Settings) -> None:
+    """Put a genuine declaration of another model in the place of the one there is."""
+    provider = keys.load(Path(settings.keys.provider))
+    path = Path(settings.declaration)
+    declared = declaration.parse(
+        open_envelope(path.read_bytes(), {provider.keyid: provider.public}, ())
+    )
+    other = msgspec.structs.replace(declared.predicate, dtype="float16")
+    statement = msgspec.structs.replace(declared, predicate=other)
+    path.write_bytes(sign_envelope(encode(statement), provider))
+
+
+def test_a_log_is_never_continued_under_another_declaration(bench: Bench, tmp_path: Path) -> None:
+    settings = prepare(tmp_path, bench.engine.url)
+    process = Process(settings, tmp_path)
+    play(process.port, plain(chat()))
+    assert process.end(signal.SIGTERM) == 0
+    before = check_log(settings, [])
+    first = Path(settings.declaration).read_bytes()
+    redeclare(settings)
+    command = [sys.executable, "-m", "lydite.cli.main", "gateway", "run"]
+    refused = subprocess.run(
+        [*command, str(tmp_path / "gateway.json")], capture_output=True, text=True, check=False
+    )
+    assert refused.returncode == 2
+    assert "Traceback" not in refused.stderr
+    assert "a new log, in a new state directory, with a new origin" in refused.stderr
+    assert check_log(settings, []) == before
+    shutil.rmtree(Path(settings.state) / "log")  # as when it was killed before its first entry
+    with pytest.raises(ConfigurationError, match="another declaration"):
+        bench.run(Gateway(settings).start())
+
+    elsewhere = msgspec.structs.replace(settings, state=str(tmp_path / "new"), origin="new/log")
+    Process(elsewhere, tmp_path).end(signal.SIGTERM)
+    Path(settings.declaration).write_bytes(first)
+    again = Process(settings, tmp_path)
+    play(again.port, plain(chat()))
+    again.end(signal.SIGTERM)
+    assert check_log(settings, []) == before + 1

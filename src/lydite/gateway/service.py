@@ -23,7 +23,7 @@ from lydite.gateway.pool import Pool
 from lydite.gateway.receipts import Stamp
 from lydite.gateway.recorder import Recorder
 from lydite.gateway.settings import Settings
-from lydite.messages import declaration
+from lydite.messages import declaration, entry
 from lydite.sampling import vrf
 from lydite.signing import keys, notes
 from lydite.signing.dsse import PublicKey, digest, key_id, open_envelope
@@ -85,6 +85,7 @@ class Gateway:
         """Enter the declaration, then listen. What fails leaves nothing running.
 
         Raises:
+            ConfigurationError: the log begins with another declaration.
             StorageError: journal and log contradict each other, or cannot be written.
             OSError: the address cannot be listened on.
         """
@@ -95,6 +96,7 @@ class Gateway:
             raise
 
     async def _start(self, loop: asyncio.AbstractEventLoop) -> None:
+        _check_first(self._log, self._journal, self._declaration)
         self._recorder.start(loop)
         await self._recorder.enter("declaration", self._declaration)
         limits = self._settings.limits
@@ -181,6 +183,24 @@ def _declared(settings: Settings, provider: Signer, gateway: Signer) -> tuple[by
     if predicate.provider != provider.keyid:
         raise ConfigurationError(f"declaration {path} is of provider {predicate.provider}")
     return envelope, Stamp(provider, gateway, digest(envelope).hex(), predicate.sampler)
+
+
+def _check_first(log: LogStore, journal: Journal, envelope: bytes) -> None:
+    """Hold a log to the declaration (``envelope``) that it begins with: verifiers know one a log.
+
+    Raises:
+        ConfigurationError: it begins with another.
+    """
+    ours = first = digest(envelope).hex()
+    if log.size:
+        first = entry.parse(log.entry(0)).env
+    elif len(journal):  # a crash came before the log had it
+        first = digest(journal.read(1).envelope).hex()
+    if first != ours:
+        raise ConfigurationError(
+            "the log in this state directory begins with another declaration, and no verifier would"
+            " believe two: start a new log, in a new state directory, with a new origin"
+        )
 
 
 def _checkpointer(settings: Settings, log: LogStore) -> Checkpointer:
