@@ -60,7 +60,7 @@ def test_a_stream_of_llama_cpp_is_what_its_receipt_commits_to(site: Site, path: 
 def test_an_engine_without_token_ids_is_neither_cleared_nor_accused(site: Site) -> None:
     traffic(site.provider("honest").url, REQUESTS, ({},), {})
     verdict, report = site.judged("honest")
-    assert (verdict.tier, verdict.reason) == (Tier.NONE, Reason.UNAVAILABLE), verdict
+    assert (verdict.tier, verdict.reason) == (Tier.NONE, Reason.NO_TOKEN_IDS), verdict
     assert verdict.tokens == 0
     (skip,) = verdict.skipped
     assert (skip.kind, skip.reason, skip.count) == ("tokens", Reason.NO_TOKEN_IDS, verdict.audited)

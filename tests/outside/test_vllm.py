@@ -40,6 +40,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             name: stack.enter_context(vllm(name, model, directory))
             for name, model in models.items()
         }
+        engines["tried"] = engines["honest"]  # a provider of its own for requests with a seed
         processes = stack.enter_context(Processes(directory / "logs"))
         execution = Execution(engine="vllm 0.32.0", dtype="float32")
         yield set_up(processes, directory, engines, execution)
@@ -60,9 +61,9 @@ def less_the_time(body: bytes) -> bytes:
 def test_through_the_gateway_comes_what_vllm_says_byte_for_byte(site: Site, path: str) -> None:
     asked = record_vllm.ASK if path == CHAT else record_vllm.BEGIN
     body = json.dumps({"model": DECLARED, **asked, **GREEDY, **IDS}).encode()
-    got = ask(site.provider("honest").url, path, body)
+    got = ask(site.provider("tried").url, path, body)
     compact = wire.from_header(got.fields[wire.HEADER])
-    direct = ask(site.engines["honest"].url, path, body, compact.id)
+    direct = ask(site.engines["tried"].url, path, body, compact.id)
     assert (got.status, direct.status) == (200, 200)
     assert less_the_time(got.body) == less_the_time(direct.body)
     wire.check(compact, path.encode(), body, got.body)
@@ -72,15 +73,15 @@ def test_through_the_gateway_comes_what_vllm_says_byte_for_byte(site: Site, path
 def test_a_stream_of_vllm_is_what_its_receipt_commits_to(site: Site, path: str) -> None:
     asked = record_vllm.ASK if path == CHAT else record_vllm.BEGIN
     body = json.dumps({"model": DECLARED, **asked, **GREEDY, **IDS, "stream": True}).encode()
-    got = ask(site.provider("honest").url, path, body)
+    got = ask(site.provider("tried").url, path, body)
     compact, stream = wire.from_stream(got.body)
     wire.check(compact, path.encode(), body, stream)
-    direct = ask(site.engines["honest"].url, path, body, compact.id)
+    direct = ask(site.engines["tried"].url, path, body, compact.id)
     # how many tokens share an event is a matter of time
     assert from_exchange(path, body, stream) == from_exchange(path, body, direct.body)
     assert stream.endswith(b"data: [DONE]\n\n")
     fields = {name.decode(): value.decode() for name, value in got.fields.items()}
-    report = site.receipt("honest", fields, (path.encode(), body, stream))
+    report = site.receipt("tried", fields, (path.encode(), body, stream))
     assert (report.tier, report.reason) == (Tier.AFFIRMING, Reason.CONSISTENT)
 
 
@@ -91,20 +92,20 @@ def test_the_sdk_gets_the_same_text_with_and_without_the_gateway(
 ) -> None:
     wanted = Ask(record_vllm.BEGIN["prompt"], chat, streamed)
     texts = []
-    for url in (site.provider("honest").url, site.engines["honest"].url):
+    for url in (site.provider("tried").url, site.engines["tried"].url):
         with sdk(url) as client:
             texts.append(say(client, wanted, **GREEDY, extra_body=IDS))
     assert texts[0] == texts[1] != ""
 
 
 def test_the_receipt_of_an_sdk_call_commits_to_its_exact_bytes(site: Site) -> None:
-    with sdk(site.provider("honest").url) as client:
+    with sdk(site.provider("tried").url) as client:
         turn: Any = [{"role": "user", "content": "Write a function."}]
         raw = client.chat.completions.with_raw_response.create(
             model=DECLARED, messages=turn, max_tokens=8, extra_body=IDS
         )
     own = (CHAT.encode(), raw.http_request.content, raw.content)
-    report = site.receipt("honest", raw.headers, own)
+    report = site.receipt("tried", raw.headers, own)
     assert (report.tier, report.reason) == (Tier.AFFIRMING, Reason.CONSISTENT)
     facts = {fact.name: fact.value for fact in report.facts}
     assert facts["your bytes"] == "match"
@@ -114,7 +115,7 @@ def test_the_receipt_of_an_sdk_call_commits_to_its_exact_bytes(site: Site) -> No
 @pytest.mark.parametrize("name", [name for name in RECORDS if name not in DRAWN])
 def test_vllm_still_answers_as_it_is_on_record(site: Site, name: str) -> None:
     said = record(name)
-    got = record_vllm.post(site.engines["honest"].url, said["path"], said["request"].encode())
+    got = record_vllm.post(site.engines["tried"].url, said["path"], said["request"].encode())
     if name.endswith("stream"):
         request = said["request"].encode()
         recorded = from_exchange(said["path"], request, said["response"].encode())
