@@ -295,8 +295,8 @@ def test_a_stop_string_does_not_excuse_text_that_is_held_back() -> None:
     assert judged(world, stop=["no such stop"]) == (Tier.WARNING, Reason.TEXT_DIFFERS)
 
 
-def test_answers_that_are_no_json_name_no_tokens() -> None:
-    assert judged(Odd(lambda _: b"busy")) == (Tier.WARNING, Reason.NO_TOKEN_IDS)
+def test_answers_that_are_no_json_are_odd() -> None:
+    assert judged(Odd(lambda _: b"busy")) == (Tier.WARNING, Reason.ODD_ANSWER)
 
 
 class Generous(World):

@@ -5,10 +5,10 @@ Recomputes with its own copy of the declared model. Knows nothing of logs, netwo
 
 from lydite.appraisal.examination import examine
 from lydite.engines.protocol import Engine
-from lydite.errors import Reason, UnavailableError, VerificationError
+from lydite.errors import FormatError, Reason, UnavailableError, VerificationError
 from lydite.evidence.tokens import claims as tokens
 from lydite.evidence.tokens import verifier
-from lydite.evidence.tokens.reference import KIND, Reference
+from lydite.evidence.tokens.reference import KIND, Reference, check_covered
 from lydite.messages import opening as openings
 from lydite.messages.commitment import RequestCommitment, sampling_seed
 from lydite.messages.finding import Finding
@@ -34,10 +34,11 @@ class Bench:
         """Recompute one answer by a teacher-forced pass and record its scores.
 
         1. The opening is what the receipt commits to; that it is not is the gateway's doing.
-        2. The answer names its tokens, as declared.
-        3. The tokens spell the text that the client read.
-        4. It ends where the model, the request or the context ends it.
-        5. The declared model scores each token.
+        2. The request is one that can be recomputed; that it is not is the client's doing.
+        3. The answer is one to this request and names its tokens, as declared.
+        4. The tokens spell the text that the client read.
+        5. It ends where the model, the request or the context ends it.
+        6. The declared model scores each token.
         """
         # 1.
         try:
@@ -47,35 +48,30 @@ class Bench:
         if not 200 <= opening.status < 300:
             raise UnavailableError(f"answered with HTTP {opening.status}", Reason.UPSTREAM_FAILED)
         # 2.
+        asked = tokens.asked(opening.path, opening.request_bytes())
+        check_covered(self._reference, asked.sampling)
+        prompt_ids = self._prompt_ids(asked)
+        # 3. From here on a fault is the answer's doing, so it may not pass in silence.
         try:
-            exchange = tokens.from_exchange(
-                opening.path, opening.request_bytes(), opening.response_bytes()
-            )
-        except UnavailableError as error:
-            whole = receipt.predicate.response.outcome == "complete"
-            if error.reason is Reason.NO_TOKEN_IDS and declares_ids and whole:
-                return Finding(kind=KIND, tier=Tier.WARNING, reason=error.reason)
-            raise
-        seed = sampling_seed(
-            opening.salt_bytes(),
-            RequestCommitment(bytes.fromhex(receipt.predicate.request.commitment)),
-        )
-        claimed = tokens.claims(exchange, self._prompt_ids(exchange), seed)
+            exchange = tokens.answered(asked, opening.response_bytes())
+        except (FormatError, UnavailableError) as error:
+            return _odd(error, receipt, asked, declares_ids=declares_ids)
+        claimed = tokens.claims(exchange, prompt_ids, _seed(receipt, opening))
         tokens.check_vocabulary(claimed, self._engine.vocabulary)
         if len(claimed.prompt_ids) + len(claimed.output_ids) > self._engine.context_length:
-            raise UnavailableError("longer than the declared model's context", Reason.UNSUPPORTED)
-        # 3.
-        if not self._spells(exchange):
-            return Finding(kind=KIND, tier=Tier.WARNING, reason=Reason.TEXT_DIFFERS)
+            return _warning(Reason.ODD_ANSWER)
         # 4.
-        if not self._ended(exchange, len(claimed.prompt_ids)):
-            return Finding(kind=KIND, tier=Tier.WARNING, reason=Reason.CUT_SHORT)
+        if not self._spells(exchange):
+            return _warning(Reason.TEXT_DIFFERS)
         # 5.
+        if not self._ended(exchange, len(claimed.prompt_ids)):
+            return _warning(Reason.CUT_SHORT)
+        # 6.
         logits = self._engine.logits(claimed.prompt_ids, claimed.output_ids)
         return verifier.verify(claimed, logits, self._reference)
 
-    def _prompt_ids(self, exchange: tokens.Exchange) -> list[int]:
-        prompt = exchange.prompt
+    def _prompt_ids(self, asked: tokens.Asked) -> list[int]:
+        prompt = asked.prompt
         if isinstance(prompt, str):
             return self._engine.codec.encode(prompt)
         turns = [turn for turn in prompt if isinstance(turn, tokens.Turn)]
@@ -99,13 +95,44 @@ class Bench:
     def _ended(self, exchange: tokens.Exchange, prompt: int) -> bool:
         """Say whether an answer that is complete had a reason to end; a broken one needs none."""
         count, limit = len(exchange.output_ids), exchange.sampling.max_tokens
-        if not exchange.complete:
+        if not exchange.complete or not count:
             return True
         if exchange.finish_reason == "length":
             full = prompt + count >= self._engine.context_length
             return full or (limit is not None and count >= limit)
         spelt = self._engine.codec.decode(exchange.output_ids)
         return self._engine.is_end(exchange.output_ids[-1]) or _stopped(exchange, spelt)
+
+
+def _odd(
+    error: FormatError | UnavailableError,
+    receipt: Receipt,
+    asked: tokens.Asked,
+    *,
+    declares_ids: bool,
+) -> Finding:
+    """Return the finding on an answer that cannot be read as one to its request.
+
+    Excused are ids that were never declared, a stream that broke before its first token, and an
+    answer in one piece that did not arrive; nothing else.
+    """
+    whole = receipt.predicate.response.outcome == "complete"
+    if error.reason is Reason.NO_TOKEN_IDS:
+        if declares_ids and whole:
+            return _warning(Reason.NO_TOKEN_IDS)
+        raise UnavailableError(str(error), error.reason) from error
+    if not whole and not asked.streamed:
+        raise UnavailableError("the answer did not arrive", Reason.UPSTREAM_FAILED) from error
+    return _warning(Reason.ODD_ANSWER)
+
+
+def _warning(reason: Reason) -> Finding:
+    return Finding(kind=KIND, tier=Tier.WARNING, reason=reason)
+
+
+def _seed(receipt: Receipt, opening: Opening) -> int:
+    asked = bytes.fromhex(receipt.predicate.request.commitment)
+    return sampling_seed(opening.salt_bytes(), RequestCommitment(asked))
 
 
 def _stopped(exchange: tokens.Exchange, spelt: str) -> bool:

@@ -287,6 +287,8 @@ def calibrated(model: Bigram, responses: int = 100, tokens: int = 20) -> Referen
         error_ppm=1_000,
         drift_micro=10,
         noise_micro=10,
+        temperature_min_milli=600,
+        top_p_min_ppm=900_000,
         alternatives=(Alternative(name="int4-weights", log10_level_milli=4000, tokens=200),),
         provenance=Provenance(script="0" * 64, data="0" * 64, prompts="0" * 64, versions=("1",)),
     )
