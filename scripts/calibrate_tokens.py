@@ -29,6 +29,7 @@ import torch
 import transformers
 from derive_reference import (
     CELLS,
+    COLD,
     DATA,
     DRAWN,
     MODELS,
@@ -63,7 +64,7 @@ from lydite.messages.finding import Finding
 SMALL = "lydite-small"
 CHEAT_ANSWERS = 72
 NOISE_QUANTILE = 0.9999
-SAMPLINGS = (DRAWN, NUCLEUS, TOP_K)
+SAMPLINGS = (DRAWN, COLD, NUCLEUS, TOP_K)
 """Under which the drift is measured."""
 
 
@@ -72,11 +73,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("model", help="a directory under models/")
     parser.add_argument("--derive", action="store_true", help="only derive from the kept data")
+    parser.add_argument("--again", nargs="+", metavar="CELL", help="measure only these anew")
     parser.add_argument("--share", type=float, default=1.0, help="of the answers, to try it out")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     kept = DATA / f"{arguments.model}.npz"
-    if not arguments.derive:
+    if arguments.again:
+        with np.load(kept) as raw:
+            renewed = dict(raw) | again(arguments.model, arguments.again)
+        np.savez_compressed(kept, **renewed)
+    elif not arguments.derive:
         np.savez_compressed(kept, **measure(arguments.model, arguments.share))
     with np.load(kept) as raw:
         reference = derive(arguments.model, dict(raw), kept)
@@ -109,6 +115,27 @@ def measure(name: str, share: float) -> Raw:
     for cheat in cheats:
         raw |= rows(f"cheat/{cheat}", run_cheat(name, cheat, ids, auditor, blank, sayings))
         progress.step(cheat, sayings)
+    auditor.close()
+    return raw
+
+
+def again(name: str, cells: Sequence[str]) -> Raw:
+    """Run only the honest cells that ``cells`` names, and return their scores."""
+    prompts = json.loads((DATA / "prompts.json").read_text("utf-8"))
+    auditor = TransformersEngine.load(MODELS / name, "fp32", 1)
+    ids = [render(auditor.codec, prompt) for prompt in prompts]
+    with np.load(DATA / f"{name}.npz") as kept:
+        blank = blank_reference(name, noise_of(dict(kept)))
+    raw: Raw = {}
+    progress = Progress(sum(cell.answers for cell in CELLS if cell.name in cells))
+    for cell in CELLS:
+        if cell.name in cells:
+            decoded: list[torch.Tensor] = []
+            answers = run_cell(name, cell, ids, decoded)
+            if cell.batch == 1:
+                raw |= differences(cell, answers, decoded, auditor)
+            raw |= rows(f"honest/{cell.name}", score(auditor, answers, blank))
+            progress.step(cell.name, cell.answers)
     auditor.close()
     return raw
 
@@ -168,24 +195,20 @@ def differences(
 def drift(
     theirs: NDArray[np.float64], ours: NDArray[np.float64], sampling: Sampling, noise: float
 ) -> float:
-    """Return E_theirs f - E_ours f over the clip, f being the auditor's clipped surprisal."""
-    slack = noise / sampling.temperature
-    kept = support(ours / sampling.temperature, sampling, slack)
-    shifted = ours / sampling.temperature
-    shifted = shifted - shifted.max()
-    log_p = shifted - np.log(np.exp(shifted[kept.exact]).sum())
-    f = np.where(kept.possible, np.minimum(-log_p, CLIP_NATS), CLIP_NATS)
-    other = support(theirs / sampling.temperature, sampling, slack).exact
-    moved = chances(theirs / sampling.temperature, other) - chances(
-        ours / sampling.temperature, kept.exact
-    )
-    return float(np.dot(moved, f)) / CLIP_NATS
+    """Return the mean that the auditor's surprisals have when tokens are drawn from ``theirs``."""
+    kept = support(ours / sampling.temperature, sampling, noise / sampling.temperature)
+    log_p = np.log(np.maximum(chances(ours / sampling.temperature, kept.certain), 1e-300))
+    f = np.where(kept.certain, np.minimum(-log_p, CLIP_NATS), 0.0)
+    mean = float(np.dot(chances(ours / sampling.temperature, kept.certain), f))
+    x = np.where(kept.certain, f - mean, np.where(kept.possible, 0.0, CLIP_NATS - mean))
+    drawn_from = support(theirs / sampling.temperature, sampling, 0.0).possible
+    return float(np.dot(chances(theirs / sampling.temperature, drawn_from), x)) / CLIP_NATS
 
 
 def chances(scaled: NDArray[np.float64], kept: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Return the softmax of ``scaled`` over the ``kept`` tokens, zero elsewhere."""
     weights = np.where(kept, np.exp(scaled - scaled.max()), 0.0)
-    return weights / weights.sum()
+    return weights / max(weights.sum(), 1e-300)
 
 
 def run_cheat(

@@ -45,6 +45,9 @@ rate to the price of the composite null, ln(sum of ceilings) nats a token, and t
 TAIL_MICRO = (100_000, 500_000)
 """Two further edges far beyond honest margins, where cheats live."""
 LEVEL_MILLI = 4000
+ONSET = math.log(2)
+"""What it costs, in nats at most, that the cheat may have begun at any audit: from the first
+audit on, the mixture over starts is at least half of the e-value that knows the start."""
 STREAMS, LONGEST = 100, 8000
 """Resampled streams a cheat, and their length in tokens, for the power."""
 
@@ -64,18 +67,18 @@ class Cell(NamedTuple):
 
 
 DRAWN = Sampling(temperature=1.0, max_tokens=TOKENS_AN_ANSWER)
-NUCLEUS = Sampling(temperature=0.8, top_p=0.95, max_tokens=TOKENS_AN_ANSWER)
+COLD = Sampling(temperature=0.6, max_tokens=TOKENS_AN_ANSWER)
+NUCLEUS = Sampling(temperature=0.6, top_p=0.8, max_tokens=TOKENS_AN_ANSWER)
 TOP_K = Sampling(temperature=0.6, top_k=40, max_tokens=TOKENS_AN_ANSWER)
-GREEDY = Sampling(temperature=0.0, max_tokens=TOKENS_AN_ANSWER)
+COLDEST, NARROWEST = NUCLEUS.temperature, NUCLEUS.top_p
+"""The corner of the settings that the Reference Value covers."""
 CELLS = (
     Cell("bf16/batch-16/drawn", "bf16", 16, 1, DRAWN, 288),
     Cell("bf16/batch-16/nucleus", "bf16", 16, 1, NUCLEUS, 128),
     Cell("bf16/batch-16/top-k", "bf16", 16, 1, TOP_K, 128),
-    Cell("bf16/batch-16/greedy", "bf16", 16, 1, GREEDY, 192),
     Cell("bf16/batch-8/2-threads/drawn", "bf16", 8, 2, DRAWN, 96),
     Cell("bf16/batch-1/drawn", "bf16", 1, 1, DRAWN, 64),
     Cell("fp32/batch-16/drawn", "fp32", 16, 1, DRAWN, 96),
-    Cell("fp32/batch-16/greedy", "fp32", 16, 1, GREEDY, 96),
     Cell("fp32/batch-1/drawn", "fp32", 1, 1, DRAWN, 64),
 )
 
@@ -91,8 +94,7 @@ def honest_reference(name: str, raw: Raw, kept: Path) -> Reference:
     """Return what follows from the honest scores alone: everything but the power."""
     groups: dict[str, list[Finding]] = {}
     for cell in CELLS:
-        group = f"{cell.dtype}/{'drawn' if cell.sampling.temperature else 'greedy'}"
-        groups.setdefault(group, []).extend(answers_of(raw, f"honest/{cell.name}"))
+        groups.setdefault(f"{cell.dtype}/drawn", []).extend(answers_of(raw, f"honest/{cell.name}"))
     margins = np.concatenate([raw[f"honest/{cell.name}/margins"] for cell in CELLS])
     edged = msgspec.structs.replace(blank_reference(name, noise_of(raw)), edges=edges_of(margins))
     histograms = tuple(histogram(group, answers, edged) for group, answers in groups.items())
@@ -152,7 +154,7 @@ def drift_bound(raw: Raw) -> int:
 
 def alternatives(name: str, raw: Raw, reference: Reference) -> Iterator[Alternative]:
     """Yield for every cheat how many tokens find it out, if 8000 do in nine streams of ten."""
-    level = LEVEL_MILLI / 1000 * math.log(10)
+    level = LEVEL_MILLI / 1000 * math.log(10) + ONSET
     for cheat in names(raw, "cheat"):
         answers = answers_of(raw, f"cheat/{cheat}")
         dice = random.Random(seed_of("power", name, cheat))
@@ -208,6 +210,8 @@ def blank_reference(name: str, noise_micro: int) -> Reference:
         error_ppm=ERROR_PPM,
         drift_micro=0,
         noise_micro=noise_micro,
+        temperature_min_milli=round(1000 * COLDEST),
+        top_p_min_ppm=round(1_000_000 * NARROWEST),
         alternatives=(),
         provenance=Provenance(script="0" * 64, data="0" * 64, prompts="0" * 64, versions=()),
     )

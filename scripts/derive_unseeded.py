@@ -16,7 +16,7 @@ from collections.abc import Iterator
 
 import msgspec
 import numpy as np
-from derive_reference import DATA, LEVEL_MILLI, STREAMS, Raw, answers_of, names, resampled
+from derive_reference import DATA, LEVEL_MILLI, ONSET, STREAMS, Raw, answers_of, names, resampled
 
 from lydite.evidence.tokens.reference import SURPRISAL, Alternative, Reference, parse
 from lydite.laboratory.streams import seed_of
@@ -48,7 +48,7 @@ def derive(name: str, raw: Raw) -> Reference:
 
 def alternatives(name: str, raw: Raw, drift_micro: int) -> Iterator[Alternative]:
     """Yield for every cheat how many tokens find it out by surprisal alone, if any number does."""
-    level = LEVEL_MILLI / 1000 * math.log(10)
+    level = LEVEL_MILLI / 1000 * math.log(10) + ONSET
     for cheat in names(raw, "cheat"):
         answers = answers_of(raw, f"cheat/{cheat}")
         dice = random.Random(seed_of("power without seed", name, cheat))

@@ -30,8 +30,8 @@ def test_greedy_answers_where_draws_were_asked_for_are_accused_at_once() -> None
     [
         Sampling(max_tokens=64),
         Sampling(temperature=0.8, top_p=0.95, max_tokens=64),
+        Sampling(temperature=0.6, top_p=0.8, max_tokens=64),
         Sampling(temperature=0.6, top_k=40, max_tokens=64),
-        Sampling(temperature=0.0, max_tokens=64),
     ],
 )
 def test_an_honest_provider_is_not_even_suspected(sampling: Sampling) -> None:

@@ -41,6 +41,8 @@ REFERENCE = Reference(
     error_ppm=1000,
     drift_micro=700,
     noise_micro=20_000,
+    temperature_min_milli=600,
+    top_p_min_ppm=800_000,
     alternatives=(),
     provenance=Provenance(script="11" * 32, data="22" * 32, prompts="33" * 32, versions=()),
 )

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from lydite.errors import FormatError, Reason, VerificationError
+from lydite.errors import FormatError, Reason, UnavailableError, VerificationError
 from lydite.evidence.tokens import attester, noise, verifier
 from lydite.evidence.tokens.claims import Claims
 from lydite.evidence.tokens.reference import (
@@ -19,6 +19,7 @@ from lydite.evidence.tokens.reference import (
     Histogram,
     Provenance,
     Reference,
+    check_covered,
     digest,
 )
 from lydite.evidence.tokens.sampling import Sampling
@@ -30,11 +31,10 @@ samplings = st.sampled_from(
     [
         Sampling(),
         Sampling(temperature=0.7),
-        Sampling(temperature=0.0),
         Sampling(top_p=0.9),
         Sampling(top_p=0.3, temperature=1.3),
         Sampling(top_k=5),
-        Sampling(top_k=1),
+        Sampling(top_k=2, top_p=0.6),
     ]
 )
 
@@ -60,6 +60,8 @@ def reference(*, noise_micro: int = 0, sampler: str = "lydite/v1") -> Reference:
         error_ppm=1000,
         drift_micro=100,
         noise_micro=noise_micro,
+        temperature_min_milli=600,
+        top_p_min_ppm=300_000,
         alternatives=(),
         provenance=Provenance(script="11" * 32, data="22" * 32, prompts="33" * 32, versions=()),
     )
@@ -113,17 +115,12 @@ def test_scores_agree_with_the_obvious_twin(
     pairs = zip(logits, tokens, strict=True)
     twins = [twin(row, y, sampling, t) for t, (row, y) in enumerate(pairs)]
     assert finding.values(MARGIN) == pytest.approx([m for m, _ in twins], abs=1)
-    if sampling.temperature > 0:
-        assert finding.values(SURPRISAL) == pytest.approx([x for _, x in twins], abs=1)
-    else:
-        assert finding.values(SURPRISAL) == ()
+    assert finding.values(SURPRISAL) == pytest.approx([x for _, x in twins], abs=1)
 
 
 def twin(row: NDArray[np.float64], y: int, sampling: Sampling, position: int) -> tuple[int, int]:
     """Margin and surprisal without slack, by the definition and plain loops."""
     size = len(row)
-    if sampling.temperature == 0.0:
-        return min(round(1e6 * float(max(row) - row[y])), CAP_MICRO), 0
     scaled = [float(v) / sampling.temperature for v in row]
     order = sorted(range(size), key=lambda v: -scaled[v])[: sampling.top_k or size]
     total = sum(math.exp(scaled[v]) for v in order)
@@ -164,20 +161,104 @@ def test_another_seed_temperature_or_filter_leaves_margins() -> None:
         serve(logits, Sampling(), seed=SEED + 1),
         serve(logits, Sampling(temperature=0.8)),
         serve(logits, Sampling(top_p=0.7)),
-        serve(logits, Sampling(temperature=0.0)),
     ):
         claims = msgspec.structs.replace(honest, output_ids=cheat.output_ids)
         margins = verifier.verify(claims, logits, reference()).values(MARGIN)
         assert sum(margin > 0 for margin in margins) >= 10
 
 
-def test_a_sampler_without_seed_leaves_surprisal_alone_except_at_temperature_zero() -> None:
+def test_a_sampler_without_seed_leaves_surprisal_alone() -> None:
     logits = some_logits(6)
-    seedless = reference(sampler="none")
-    drawn = verifier.verify(serve(logits, Sampling()), logits, seedless)
-    greedy = verifier.verify(serve(logits, Sampling(temperature=0.0)), logits, seedless)
+    drawn = verifier.verify(serve(logits, Sampling()), logits, reference(sampler="none"))
     assert [m.name for m in drawn.measures] == [SURPRISAL]
-    assert [m.name for m in greedy.measures] == [MARGIN]
+
+
+FIXED = [
+    Sampling(temperature=0.0),
+    Sampling(seed=7),
+    Sampling(top_k=1),
+    Sampling(seed=0, top_p=0.9),
+]
+UNLIKE = [Sampling(temperature=0.59), Sampling(temperature=0.05, top_p=0.9), Sampling(top_p=0.29)]
+
+
+@pytest.mark.parametrize("sampler", ["lydite/v1", "none"])
+@pytest.mark.parametrize(
+    ("sampling", "reason"),
+    [(s, Reason.NOT_RANDOM) for s in FIXED] + [(s, Reason.UNCALIBRATED) for s in UNLIKE],
+)
+def test_what_the_client_fixed_or_nobody_calibrated_is_held_against_nobody(
+    sampling: Sampling, reason: Reason, sampler: str
+) -> None:
+    logits = some_logits(7)
+    for claims in (serve(logits, sampling), serve(logits, Sampling())):
+        with pytest.raises(UnavailableError) as caught:
+            verifier.verify(
+                msgspec.structs.replace(claims, sampling=sampling),
+                logits,
+                reference(sampler=sampler),
+            )
+        assert caught.value.reason is reason
+
+
+@pytest.mark.parametrize(
+    "sampling", [Sampling(temperature=0.6), Sampling(temperature=9.0), Sampling(top_p=0.3)]
+)
+def test_the_edge_of_what_was_calibrated_is_covered(sampling: Sampling) -> None:
+    check_covered(reference(), sampling)
+
+
+def test_an_answer_without_tokens_has_no_scores() -> None:
+    claims = Claims(prompt_ids=(1,), output_ids=(), sampling=Sampling(), seed=SEED)
+    finding = verifier.verify(claims, np.zeros((0, VOCABULARY)), reference())
+    assert (finding.values(MARGIN), finding.values(SURPRISAL)) == ((), ())
+    assert finding.reason is Reason.RECORDED
+
+
+def test_a_client_that_asks_at_the_edge_of_the_filter_frames_nobody() -> None:
+    # The filter ends exactly between two tokens for the auditor, and after the second one for an
+    # honest provider whose logits differ by a hair, in every request that the client picked.
+    row = np.log(np.array([0.6, 0.35] + [0.05 / 58] * 58))
+    sampling = Sampling(top_p=0.6)
+    theirs = row.copy()
+    theirs[0] -= 0.01
+    assert attester.support(row, sampling).size == 1
+    assert attester.support(theirs, sampling).size == 2
+    served = serve(np.tile(theirs, (400, 1)), sampling)
+    assert len(set(served.output_ids)) == 2
+    finding = verifier.verify(served, np.tile(row, (400, 1)), reference(noise_micro=20_000))
+    assert set(finding.values(MARGIN)) == {0}
+    assert set(finding.values(SURPRISAL)) == {0}
+
+
+@given(
+    st.integers(0, 10_000),
+    st.floats(0.3, 0.999),
+    st.sampled_from([0, 3, 20]),
+    st.floats(0.001, 0.5),
+)
+def test_no_nudge_within_the_slack_leaves_what_is_certain_or_enters_what_is_impossible(
+    seed: int, top_p: float, top_k: int, slack: float
+) -> None:
+    row = some_logits(seed, tokens=1)[0]
+    sampling = Sampling(top_p=top_p, top_k=top_k)
+    kept = verifier.support(row, sampling, slack)
+    assert not (kept.certain & ~kept.possible).any()
+    dice = np.random.default_rng(seed)
+    for size in (1.0, 0.3):
+        nudge = dice.choice([-slack, slack], VOCABULARY) * size
+        left = np.zeros(VOCABULARY, dtype=bool)
+        left[attester.support(row + nudge, sampling)] = True
+        assert not (left & ~kept.possible).any()
+        assert not (kept.certain & ~left).any()
+
+
+def test_a_filter_close_to_one_keeps_most_of_its_power() -> None:
+    row = np.sort(some_logits(3, tokens=1)[0])[::-1]
+    p = np.exp(row) / np.exp(row).sum()
+    kept = verifier.support(row, Sampling(top_p=0.95), 0.1)
+    assert p[kept.certain].sum() > 0.85
+    assert not kept.possible.all()
 
 
 @pytest.mark.parametrize(

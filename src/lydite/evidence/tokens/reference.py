@@ -14,7 +14,8 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from lydite.errors import FormatError, Reason, VerificationError
+from lydite.errors import FormatError, Reason, UnavailableError, VerificationError
+from lydite.evidence.tokens.sampling import Sampling
 from lydite.messages.canonical import Count, Hex32, Integer, Message, Word, decode, encode
 from lydite.messages.finding import Finding
 from lydite.statistics import betting, bins, rates
@@ -87,6 +88,11 @@ class Reference(Message, frozen=True, kw_only=True):
     """Bound on the mean of an honest surprisal, in millionths."""
     noise_micro: _Noise
     """How far honest logits differ from the auditor's, in micro-logits; widens the support."""
+    temperature_min_milli: Annotated[int, msgspec.Meta(ge=1, le=10_000)]
+    """The lowest temperature that calibration covers, in thousandths: a difference of logits
+    counts for more, the lower the temperature that divides it."""
+    top_p_min_ppm: Annotated[int, msgspec.Meta(ge=1, le=SCALE_MICRO)]
+    """The lowest top-p that calibration covers, in millionths."""
     alternatives: tuple[Alternative, ...]
     provenance: Provenance
 
@@ -134,6 +140,26 @@ def null(reference: Reference) -> tuple[float, ...]:
     z = rates.quantile(reference.error_ppm / 1e6, size * len(reference.histograms))
     ceilings = [_ceilings(histogram, size, z) for histogram in reference.histograms]
     return tuple(max(column) for column in zip(*ceilings, strict=True))
+
+
+def check_covered(reference: Reference, sampling: Sampling) -> None:
+    """Check that an answer so sampled can be held against whoever gave it.
+
+    Raises:
+        UnavailableError: the client fixed the outcome, with a seed of its own, temperature 0 or a
+            choice of one, and may have picked requests on which honest implementations differ
+            (``Reason.NOT_RANDOM``); or no honest implementation was ever sampled at such a
+            temperature or top-p (``Reason.UNCALIBRATED``).
+    """
+    if sampling.seed is not None or sampling.temperature == 0.0 or sampling.top_k == 1:
+        raise UnavailableError("the client fixed what would be drawn", Reason.NOT_RANDOM)
+    cold = sampling.temperature * 1000 < reference.temperature_min_milli
+    if cold or sampling.top_p * SCALE_MICRO < reference.top_p_min_ppm:
+        raise UnavailableError(
+            f"temperature {sampling.temperature} and top-p {sampling.top_p} lie outside of what "
+            f"{reference.name} was calibrated for",
+            Reason.UNCALIBRATED,
+        )
 
 
 def channel_log10_e(

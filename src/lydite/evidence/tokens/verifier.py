@@ -40,8 +40,6 @@ class Support(NamedTuple):
 
     certain: _Set
     """Left by the filters however the logits were nudged."""
-    exact: _Set
-    """Left by the filters on the auditor's own logits."""
     possible: _Set
     """Left by the filters for some nudge of the logits."""
 
@@ -51,60 +49,63 @@ def verify(claims: Claims, logits: NDArray[np.floating], reference: Reference) -
 
     Row t holds the declared model's logits, in nats, after the prompt and the first t tokens.
 
-    1. Margin: by how much the served token loses against the best one, after the noise of this
-       seed and position, ``max over S of (l_v + T g_v) - (l_y + T g_y)``, at most half a logit;
-       ``OUTSIDE`` for a token that the filters exclude even with the reference's logit noise.
-       At temperature 0 without noise. Left out where the sampler has no seed to repeat.
-    2. Surprisal: ``f(y) - E_p f`` over ``CLIP_NATS``, with ``f(v) = min(-ln p(v), CLIP_NATS)`` and
-       p the filtered distribution: mean zero for tokens drawn from p, by whatever sampler. Left
-       out at temperature 0, where nothing is drawn.
+    1. The request leaves the outcome to chance, in a way that the reference was calibrated for.
+    2. Margin: by how much the served token loses against the best one, after the noise of this
+       seed and position, ``max over C of (l_v + T g_v) - (l_y + T g_y)``, at most half a logit,
+       where C are the tokens that the filters leave however the logits are nudged; ``OUTSIDE``
+       for a token that they exclude even so. Left out where the sampler has no seed to repeat.
+    3. Surprisal: ``f(y) - E_p f`` over ``CLIP_NATS``, with ``f(v) = min(-ln p(v), CLIP_NATS)`` and
+       p the distribution over C: mean zero for tokens drawn from p, by whatever sampler. Zero for
+       a token that the filters may leave or not, the clip for one that is outside.
 
     The scores are integers in millionths. The tier is always ``NONE``: one answer proves nothing.
+    An answer without tokens has measures without values.
 
     Raises:
+        UnavailableError: step 1 fails, so that a score could be held against nobody.
         FormatError: the logits do not fit the tokens, or are not finite.
         VerificationError: a token is not in the model's vocabulary.
 
     **Does not show** who computed the tokens, on what machine, or whether another model with the
     same choices at these positions did; nor that the answer ended where the model would have
     ended it, nor anything of activations. A quantisation so fine that it moves no choice among
-    these tokens leaves no trace here. A seed that the provider could choose would prove less than
-    one it could not; where the seed comes from is for the receipt to show.
+    these tokens leaves no trace here, nor does another choice among tokens at the edge of top-p
+    or top-k. Surprisal alone does not see another model whose temperature was tuned to be as
+    surprising on average. A seed that the provider could choose would prove less than one it
+    could not; where the seed comes from is for the receipt to show.
     """
+    # 1.
+    expected.check_covered(reference, claims.sampling)
     _check(claims, logits)
-    slack = reference.noise_micro / SCALE_MICRO
-    drawn = claims.sampling.temperature > 0.0
-    measures = []
-    if drawn:
-        margins, surprisals = _drawn(claims, logits, slack)
-        measures.append(Measure(name=SURPRISAL, unit=SURPRISAL_UNIT, values=surprisals))
-    else:
-        margins = _greedy(claims, logits)
-    if reference.sampler != "none" or not drawn:
-        measures.insert(0, Measure(name=MARGIN, unit=MARGIN_UNIT, values=margins))
+    # 2. and 3.
+    margins, surprisals = _scores(claims, logits, reference.noise_micro / SCALE_MICRO)
+    measures = (
+        Measure(name=MARGIN, unit=MARGIN_UNIT, values=margins),
+        Measure(name=SURPRISAL, unit=SURPRISAL_UNIT, values=surprisals),
+    )
     return Finding(
         kind=KIND,
         tier=Tier.NONE,
         reason=Reason.RECORDED,
         reference=expected.digest(reference),
-        measures=tuple(measures),
+        measures=measures[1:] if reference.sampler == "none" else measures,
     )
 
 
 def support(scaled: _Row, sampling: Sampling, slack: float) -> Support:
     """Return which tokens the filters leave of ``scaled`` = logits / temperature.
 
-    ``slack`` is the noise in the same units. Nudging every logit by at most that much moves the
-    mass of any set of tokens by no more than it, and ranks by no more than twice it.
+    ``slack`` is the noise in the same units. Nudging every logit by at most that much multiplies
+    the odds of any set of tokens by at most ``exp(2 slack)``, and moves ranks by twice it: so
+    the mass at which top-p ends moves little where it is close to one.
     """
-    exact = scaled >= _boundary(scaled, sampling, 0.0)
     possible = scaled >= _boundary(scaled, sampling, slack) - 2 * slack
     certain = scaled >= _boundary(scaled, sampling, -slack) + 2 * slack
-    return Support(certain, exact, possible | exact)
+    return Support(certain, possible)
 
 
-def _boundary(scaled: _Row, sampling: Sampling, more: float) -> float:
-    """Return the least logit that top-k, then top-p plus ``more``, leave."""
+def _boundary(scaled: _Row, sampling: Sampling, slack: float) -> float:
+    """Return the least logit that top-k, then top-p at ``exp(2 slack)`` its odds, leave."""
     limited = 0 < sampling.top_k < scaled.size
     if not limited and sampling.top_p >= 1.0:
         return -np.inf
@@ -115,11 +116,13 @@ def _boundary(scaled: _Row, sampling: Sampling, more: float) -> float:
         return float(ranked[-1])
     weights = np.exp(ranked - ranked[0])
     mass = np.cumsum(weights) / weights.sum()
-    last = int(np.searchsorted(mass, sampling.top_p + more))
+    odds = sampling.top_p * np.exp(slack)
+    wanted = odds / (odds + (1.0 - sampling.top_p) * np.exp(-slack))
+    last = int(np.searchsorted(mass, wanted))
     return float(ranked[min(last, ranked.size - 1)])
 
 
-def _drawn(
+def _scores(
     claims: Claims, logits: NDArray[np.floating], slack: float
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return margin and surprisal of each token, in millionths."""
@@ -135,12 +138,6 @@ def _drawn(
     return tuple(margins), tuple(surprisals)
 
 
-def _greedy(claims: Claims, logits: NDArray[np.floating]) -> tuple[int, ...]:
-    rows = logits.astype(np.float64)
-    lost = rows.max(axis=1) - rows[np.arange(len(rows)), list(claims.output_ids)]
-    return tuple(min(round(SCALE_MICRO * float(gap)), CAP_MICRO) for gap in lost)
-
-
 def _margin(noisy: _Row, token: int, kept: Support) -> int:
     if not kept.possible[token]:
         return OUTSIDE
@@ -149,11 +146,15 @@ def _margin(noisy: _Row, token: int, kept: Support) -> int:
 
 
 def _surprisal(scaled: _Row, token: int, kept: Support) -> int:
-    shifted = scaled - scaled.max()
-    log_p = shifted - np.log(np.exp(shifted[kept.exact]).sum())
-    clipped = np.minimum(-log_p, CLIP_NATS)
-    mean = float(np.dot(np.exp(log_p[kept.exact]), clipped[kept.exact]))
-    value = float(clipped[token]) if kept.possible[token] else CLIP_NATS
+    if kept.possible[token] and not kept.certain[token]:
+        return 0  # whoever draws it or not by a last digit has done nothing
+    shifted = scaled[kept.certain] - scaled.max()
+    log_p = shifted - np.log(np.exp(shifted).sum()) if shifted.size else shifted
+    mean = float(np.dot(np.exp(log_p), np.minimum(-log_p, CLIP_NATS)))
+    if not kept.possible[token]:
+        return round(SCALE_MICRO * (CLIP_NATS - mean) / CLIP_NATS)
+    rank = int(np.count_nonzero(kept.certain[:token]))
+    value = min(-float(log_p[rank]), CLIP_NATS)
     return round(SCALE_MICRO * (value - mean) / CLIP_NATS)
 
 
