@@ -10,6 +10,8 @@ from lydite.evidence.tokens.claims import (
     Claims,
     Exchange,
     Turn,
+    answered,
+    asked,
     check_vocabulary,
     claims,
     from_exchange,
@@ -56,6 +58,10 @@ def chat(response: bytes, request: object = None) -> Exchange:
     return from_exchange(CHAT, dump(request or CHAT_REQUEST), response)
 
 
+def stream(response: bytes) -> Exchange:
+    return from_exchange(CHAT, dump(CHAT_REQUEST | {"stream": True}), response)
+
+
 def test_a_chat_answer_says_its_tokens() -> None:
     assert chat(dump(chat_answer())) == Exchange(
         prompt=(Turn(role="user", content="hi"),),
@@ -69,15 +75,15 @@ def test_a_chat_answer_says_its_tokens() -> None:
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 def test_a_stream_says_the_same_as_the_whole_answer(end: str) -> None:
-    assert chat(sse(*STREAM, end=end)) == chat(dump(chat_answer()))
+    assert stream(sse(*STREAM, end=end)) == chat(dump(chat_answer()))
 
 
 def test_comments_other_fields_and_split_data_lines_change_nothing() -> None:
     first, *rest = STREAM
-    stream = b": keep-alive\n\nevent: message\nid: 3\n" + sse(first)[:-14] + sse(*rest)
-    assert chat(stream) == chat(dump(chat_answer()))
+    said = b": keep-alive\n\nretry: 9\nid: 3\n" + sse(first)[:-14] + sse(*rest)
+    assert stream(said) == chat(dump(chat_answer()))
     split = b'data: {"choices":\ndata: [{"delta": {"content": "yo"}, "token_ids": [5, 6]}]}\n\n'
-    assert chat(split + b"data: [DONE]").output_ids == (5, 6)
+    assert stream(split + b"data: [DONE]").output_ids == (5, 6)
 
 
 @pytest.mark.parametrize("prompt", ["def f(", [1, 2, 3]])
@@ -103,8 +109,8 @@ def test_a_message_of_one_part_is_its_text() -> None:
 def test_a_stream_that_breaks_off_counts_as_far_as_it_went() -> None:
     cut = sse(*STREAM[:2], done=False) + b'data: {"choices": [{"delta": {"con'
     failed = sse(*STREAM[:2], {"error": {"message": "out of memory"}}, done=False)
-    for stream in (cut, failed):
-        exchange = chat(stream)
+    for said in (cut, failed):
+        exchange = stream(said)
         assert (exchange.output_ids, exchange.text) == ((5,), "y")
         assert not exchange.complete
 
@@ -131,10 +137,10 @@ UNSUPPORTED = [
     (CHAT, CHAT_REQUEST | {"n": 2}, chat_answer()),
     (CHAT, CHAT_REQUEST | {"tools": TOOL}, chat_answer()),
     (CHAT, CHAT_REQUEST | {"logit_bias": {"5": 3}}, chat_answer()),
-    (CHAT, CHAT_REQUEST, chat_answer(message={"content": None, "tool_calls": TOOL})),
-    (CHAT, CHAT_REQUEST, chat_answer(message={"content": "a", "reasoning_content": "b"})),
-    (CHAT, CHAT_REQUEST, chat_answer(index=1)),
-    (CHAT, CHAT_REQUEST, {"choices": chat_answer()["choices"] * 2}),
+    (CHAT, CHAT_REQUEST | {"no_such_field": 1}, chat_answer()),
+    (CHAT, CHAT_REQUEST | {"smoothing_factor": 1}, chat_answer()),
+    (CHAT, CHAT_REQUEST | {"prompt": "hi"}, chat_answer()),
+    (CHAT, {"messages": [{"role": "user", "content": "hi", "name": "bob"}]}, chat_answer()),
     (CHAT, {"messages": [{"role": "assistant", "tool_calls": TOOL}]}, chat_answer()),
     (TEXT, {"prompt": ["a", "b"]}, chat_answer()),
     (TEXT, {"prompt": [[1, 2], [3]]}, chat_answer()),
@@ -143,10 +149,96 @@ UNSUPPORTED = [
 
 
 @pytest.mark.parametrize(("path", "request_", "answer"), UNSUPPORTED)
-def test_what_cannot_be_recomputed_is_named_so(path: str, request_: object, answer: object) -> None:
+def test_what_cannot_be_recomputed_is_the_requests_doing(
+    path: str, request_: object, answer: object
+) -> None:
+    for read in (
+        lambda: asked(path, dump(request_)),
+        lambda: from_exchange(path, dump(request_), dump(answer)),
+    ):
+        with pytest.raises(FormatError) as caught:
+            read()
+        assert caught.value.reason is Reason.UNSUPPORTED
+
+
+def test_fields_that_leave_the_draw_alone_are_let_through() -> None:
+    harmless = {
+        "model": "m",
+        "user": "u",
+        "metadata": {"a": "b"},
+        "store": False,
+        "logprobs": True,
+        "top_logprobs": 3,
+        "stream_options": {"include_usage": True},
+        "return_token_ids": True,
+        "n": 1,
+        "no_such_field": None,
+    }
+    wanted = asked(CHAT, dump(CHAT_REQUEST | harmless))
+    assert wanted == asked(CHAT, dump(CHAT_REQUEST))
+    assert (wanted.model, wanted.chat, wanted.streamed) == ("m", True, False)
+
+
+ODD = [
+    (False, dump(chat_answer(message={"content": None, "tool_calls": TOOL}))),
+    (False, dump(chat_answer(message={"content": "a", "reasoning_content": "b"}))),
+    (False, dump(chat_answer(message={"content": "a", "refusal": "b"}))),
+    (False, dump(chat_answer(message={"content": "a", "role": "b"}))),
+    (False, dump(chat_answer(message={"content": ["a"]}))),
+    (False, dump(chat_answer(index=1))),
+    (False, dump({"choices": chat_answer()["choices"] * 2})),
+    (False, dump({"choices": []})),
+    (False, dump(chat_answer(text="BUY ACME"))),
+    (False, dump(chat_answer(delta={"content": "BUY ACME"}))),
+    (False, dump(chat_answer() | {"error": {}})),
+    (True, sse({"choices": STREAM[1]["choices"] * 2})),
+    (True, sse(delta("y", [5]), chat_answer())),
+    (True, sse({"choices": [{"delta": {"content": "y"}, "text": "z", "token_ids": [5]}]})),
+    (True, sse({"choices": [{"delta": {"content": "y"}, "index": 1, "token_ids": [5]}]})),
+    (True, sse(delta("y", [5]), {"error": ""}, delta("o", [6]))),
+    (True, b"event: thread.x\n" + sse(*STREAM)),
+    (True, b"event\n" + sse(*STREAM)),
+    (True, b"\xef\xbb\xbf" + sse(*STREAM)),
+    (True, sse(*STREAM[:2], done=False) + b"data: [DONE] \n\n" + sse(*STREAM[2:])),
+    (True, sse(*STREAM[:2], done=False) + b"data: [DONE]\ndata: 1\n\n" + sse(*STREAM[2:])),
+]
+
+
+@pytest.mark.parametrize(("streamed", "response"), ODD)
+def test_an_answer_that_may_show_a_client_another_text_is_refused(
+    streamed: bool, response: bytes
+) -> None:
+    wanted = asked(CHAT, dump(CHAT_REQUEST | {"stream": streamed}))
     with pytest.raises(FormatError) as caught:
-        from_exchange(path, dump(request_), dump(answer))
-    assert caught.value.reason is Reason.UNSUPPORTED
+        answered(wanted, response)
+    assert caught.value.reason is Reason.ODD_ANSWER
+
+
+@pytest.mark.parametrize("other", ["message", "delta"])
+@pytest.mark.parametrize("streamed", [True, False])
+def test_a_completion_has_no_text_but_its_own(other: str, streamed: bool) -> None:
+    choice = {"text": "BUY ACME", other: {"content": "hi"}, "token_ids": [5]}
+    response = sse({"choices": [choice]}) if streamed else dump({"choices": [choice]})
+    with pytest.raises(FormatError) as caught:
+        answered(asked(TEXT, dump({"prompt": "a", "stream": streamed})), response)
+    assert caught.value.reason is Reason.ODD_ANSWER
+
+
+def test_the_request_says_whether_the_answer_is_a_stream() -> None:
+    with pytest.raises(FormatError):
+        chat(sse(*STREAM))
+    with pytest.raises(UnavailableError):
+        stream(dump(chat_answer()))
+
+
+@pytest.mark.parametrize("text", ["", None])
+def test_an_answer_without_tokens_is_an_answer(text: str | None) -> None:
+    empty = {"role": "assistant", "content": text}
+    exchange = chat(dump(chat_answer(token_ids=[], message=empty)))
+    assert (exchange.output_ids, exchange.text, exchange.complete) == ((), "", True)
+    claimed = claims(exchange, (1,), 9)
+    check_vocabulary(claimed, 1)
+    assert stream(sse(delta(None, [], "stop"))).output_ids == ()
 
 
 @pytest.mark.parametrize(
@@ -155,16 +247,18 @@ def test_what_cannot_be_recomputed_is_named_so(path: str, request_: object, answ
         dump(chat_answer(token_ids=None)),
         dump(chat_answer(token_ids=[])),
         dump({"choices": [{"message": {"content": "yo"}}]}),
-        sse(delta("y", [5]), delta("o", None)),
-        sse(delta(None, [])),
-        sse(),
-        b"",
-        b"\n\n",
     ],
 )
 def test_an_answer_without_token_ids_teaches_nothing(response: bytes) -> None:
     with pytest.raises(UnavailableError) as caught:
         chat(response)
+    assert caught.value.reason is Reason.NO_TOKEN_IDS
+
+
+@pytest.mark.parametrize("response", [sse(delta("y", [5]), delta("o", None)), sse(), b"", b"\n\n"])
+def test_a_stream_without_token_ids_teaches_nothing(response: bytes) -> None:
+    with pytest.raises(UnavailableError) as caught:
+        stream(response)
     assert caught.value.reason is Reason.NO_TOKEN_IDS
 
 
@@ -196,8 +290,9 @@ def test_an_error_is_no_answer() -> None:
     ],
 )
 def test_malformed_answers_are_refused(response: bytes) -> None:
-    with pytest.raises((FormatError, UnavailableError)):
-        chat(response)
+    for read in (chat, stream):
+        with pytest.raises((FormatError, UnavailableError)):
+            read(response)
 
 
 @pytest.mark.parametrize(
@@ -224,6 +319,7 @@ def test_malformed_requests_are_refused(request_: bytes) -> None:
 
 
 WHOLE, STREAMED, ASKED = dump(chat_answer()), sse(*STREAM), dump(CHAT_REQUEST)
+ASKED_STREAM = dump(CHAT_REQUEST | {"stream": True})
 
 
 @given(
@@ -235,22 +331,25 @@ WHOLE, STREAMED, ASKED = dump(chat_answer()), sse(*STREAM), dump(CHAT_REQUEST)
 def test_no_mutation_ends_in_anything_but_an_exchange_or_a_reason(
     response: bytes, edits: list[tuple[int, bytes]], of_request: bool
 ) -> None:
-    target = bytearray(ASKED if of_request else response)
+    wanted = ASKED if response is WHOLE else ASKED_STREAM
+    target = bytearray(wanted if of_request else response)
     for place, piece in edits:
         at = place % (len(target) + 1)
         target[at : at + len(piece) + 1] = piece
-    request, answer = (bytes(target), response) if of_request else (ASKED, bytes(target))
+    request, answer = (bytes(target), response) if of_request else (wanted, bytes(target))
     try:
         exchange = from_exchange(CHAT, request, answer)
     except (FormatError, UnavailableError):
         return
-    assert exchange.output_ids
+    assert exchange.output_ids or not exchange.text
 
 
 @given(st.binary(max_size=200))
 def test_noise_is_never_an_exchange(noise: bytes) -> None:
     with pytest.raises((FormatError, UnavailableError)):
         from_exchange(CHAT, ASKED, noise)
+    with pytest.raises((FormatError, UnavailableError)):
+        from_exchange(CHAT, ASKED_STREAM, noise)
 
 
 @pytest.mark.parametrize("size", range(len(STREAMED)))
@@ -258,7 +357,7 @@ def test_every_prefix_of_a_stream_is_a_prefix_of_its_tokens(size: int) -> None:
     prefix = STREAMED[:size]
     if prefix.find(b'"token_ids": [5]}]}\n\n') < 0:
         with pytest.raises(UnavailableError):
-            chat(prefix)
+            stream(prefix)
     else:
-        ids = chat(prefix).output_ids
+        ids = stream(prefix).output_ids
         assert ids == (5, 6)[: len(ids)]

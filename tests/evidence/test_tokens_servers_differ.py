@@ -55,7 +55,7 @@ def test_a_request_that_servers_read_in_unlike_ways_is_not_recomputed(
 def test_an_answer_with_reasoning_beside_its_text_is_not_recomputed(field: str) -> None:
     with pytest.raises(FormatError) as refused:
         exchange(CHAT, {}, **{field: "let me see"})
-    assert refused.value.reason is Reason.UNSUPPORTED
+    assert refused.value.reason is Reason.ODD_ANSWER
 
 
 def test_the_same_fields_at_their_defaults_change_nothing() -> None:

@@ -2,22 +2,50 @@
 
 Knows nothing of tokenizers or models. The prompt comes out as the client wrote it; the auditor
 renders it with the declared tokenizer, and prompt ids that an answer carries are never read.
-Fields that we do not know are skipped, since servers differ; fields that we know must be right.
+
+``asked`` refuses what the client did, ``answered`` what the provider did. A request may only hold
+fields that are known to leave the draw alone, or to change it as we repeat. Of an answer exactly
+one text is read, where every client of its API reads it; one that shows another is refused.
 """
 
+import codecs
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
 from lydite.errors import FormatError, Reason, UnavailableError, VerificationError
-from lydite.evidence.tokens.sampling import Sampling, from_request
+from lydite.evidence.tokens.sampling import UNDERSTOOD, Sampling, from_request
 
 T = TypeVar("T")
 TokenId = Annotated[int, msgspec.Meta(ge=0, lt=1 << 31)]
 _DONE = b"[DONE]"
 _ROLES = frozenset({"system", "user", "assistant"})
 """Whose messages every server renders as the chat template says."""
+_HARMLESS = frozenset(
+    {
+        "cache_salt",
+        "logprobs",
+        "metadata",
+        "model",
+        "parallel_tool_calls",
+        "priority",
+        "prompt_cache_key",
+        "prompt_cache_retention",
+        "prompt_logprobs",
+        "request_id",
+        "return_token_ids",
+        "return_tokens_as_token_ids",
+        "safety_identifier",
+        "service_tier",
+        "store",
+        "stream",
+        "stream_options",
+        "top_logprobs",
+        "user",
+    }
+)
+"""Fields of a request that leave prompt, draw and end alone on every server that we know."""
 
 
 class Turn(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,6 +55,19 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
     content: str
 
 
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """What a request asks for."""
+
+    prompt: str | tuple[TokenId, ...] | tuple[Turn, ...]
+    """Text or ids of a completion, or the turns of a chat."""
+    sampling: Sampling
+    chat: bool
+    streamed: bool
+    """Whether the answer is to be an event stream; the bytes of the answer do not decide it."""
+    model: str | None = None
+    """The model that the client named, if any: a server may have several."""
+
+
 class Exchange(msgspec.Struct, frozen=True, kw_only=True):
     """A request and its answer: what was asked, how to sample, and which tokens came."""
 
@@ -34,7 +75,8 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
     """Text or ids of a completion, or the turns of a chat."""
     sampling: Sampling
     output_ids: tuple[TokenId, ...]
-    """Never empty. An end token is among them only if the server says so."""
+    """May be empty, and then so is the text. An end token is among them only if the server says
+    so."""
     text: str
     finish_reason: str | None
     complete: bool
@@ -50,19 +92,11 @@ class Claims(msgspec.Struct, frozen=True, kw_only=True):
     seed: int
 
 
-class _Text(msgspec.Struct):
-    content: str | None = None
-    tool_calls: list[Any] | None = None
-    function_call: Any = None
-    reasoning: Any = None
-    reasoning_content: Any = None
-
-
 class _Choice(msgspec.Struct):
     index: int = 0
     text: str | None = None
-    message: _Text | None = None
-    delta: _Text | None = None
+    message: dict[str, Any] | None = None
+    delta: dict[str, Any] | None = None
     token_ids: tuple[TokenId, ...] | None = None
     finish_reason: str | None = None
 
@@ -79,47 +113,83 @@ class _Part(msgspec.Struct):
 class _Message(msgspec.Struct):
     role: str
     content: str | list[_Part] | None = None
-    tool_calls: list[Any] | None = None
 
 
 class _Chat(msgspec.Struct):
-    messages: Annotated[list[_Message], msgspec.Meta(min_length=1)]
+    messages: Annotated[list[dict[str, Any]], msgspec.Meta(min_length=1)]
 
 
 class _Completion(msgspec.Struct):
     prompt: str | Annotated[tuple[TokenId, ...], msgspec.Meta(min_length=1)]
 
 
-def from_exchange(path: str, request: bytes, response: bytes) -> Exchange:
-    """Return what one exchange says of its tokens; the answer may be JSON or an event stream.
+class _Frame(msgspec.Struct):
+    stream: bool | None = None
+    model: str | None = None
+
+
+def asked(path: str, request: bytes) -> Asked:
+    """Return what a request asks for; whatever is wrong with it is the client's doing.
 
     Raises:
-        FormatError: request or answer is not what its path asks for (``Reason.MALFORMED``), or
-            uses what cannot be recomputed: several choices, tool calls, other paths, penalties
-            (``Reason.UNSUPPORTED``).
-        UnavailableError: the answer does not say which tokens it is made of, or holds none
-            (``Reason.NO_TOKEN_IDS``), or is an error (``Reason.UPSTREAM_FAILED``).
+        FormatError: the request is not what its path asks for (``Reason.MALFORMED``), or uses
+            what cannot be recomputed: several choices, tool calls, other paths, penalties, or a
+            field of which we do not know what it does (``Reason.UNSUPPORTED``).
     """
     body = _decode("request", request, dict[str, Any])
-    prompt = _prompt(path.partition("?")[0], body)
-    sampling = from_request(body)
-    if response.lstrip().startswith(b"{"):
-        choices, complete = _whole(response), True
-    else:
-        choices, complete = _streamed(response)
-    for choice in choices:
-        _check_choice(choice)
-    output_ids = tuple(token for choice in choices for token in choice.token_ids or ())
-    if not output_ids:
+    place = path.partition("?")[0]
+    chat = place.endswith("/chat/completions")
+    if not chat and not place.endswith("/completions"):
+        raise FormatError(f"no tokens are known to come from {place!r}", Reason.UNSUPPORTED)
+    known = _HARMLESS | UNDERSTOOD | {"messages" if chat else "prompt"}
+    unknown = sorted(name for name, value in body.items() if value is not None if name not in known)
+    if unknown:
+        raise FormatError(
+            f"request: no server is known to leave {unknown[0]!r} alone", Reason.UNSUPPORTED
+        )
+    frame = _convert(body, _Frame)
+    return Asked(
+        prompt=_turns(body) if chat else _prompt(body),
+        sampling=from_request(body),
+        chat=chat,
+        streamed=bool(frame.stream),
+        model=frame.model,
+    )
+
+
+def answered(asked: Asked, response: bytes) -> Exchange:
+    """Return what the answer to a request says; whatever is wrong with it is the answer's doing.
+
+    One text is read: ``message.content`` of a chat, ``delta.content`` of one that streams,
+    ``text`` of a completion, each of the only choice. An answer without text and with an empty
+    list of ids has no tokens, and is legal.
+
+    Raises:
+        FormatError: the answer is not what was asked for: not JSON or not an event stream
+            (``Reason.MALFORMED``), several choices, or a second text that some client may show
+            (``Reason.ODD_ANSWER``).
+        UnavailableError: the answer does not say which tokens it is made of
+            (``Reason.NO_TOKEN_IDS``), or is an error (``Reason.UPSTREAM_FAILED``).
+    """
+    choices, complete = _streamed(response) if asked.streamed else (_whole(response), True)
+    texts = [_text(choice, asked) for choice in choices]
+    named = [choice.token_ids for choice in choices if choice.token_ids is not None]
+    output_ids = tuple(token for some in named for token in some)
+    if not named or (any(texts) and not output_ids):
         raise UnavailableError("the answer names no tokens", Reason.NO_TOKEN_IDS)
     return Exchange(
-        prompt=prompt,
-        sampling=sampling,
+        prompt=asked.prompt,
+        sampling=asked.sampling,
         output_ids=output_ids,
-        text="".join(_text(choice) for choice in choices),
+        text="".join(texts),
         finish_reason=next((c.finish_reason for c in reversed(choices) if c.finish_reason), None),
         complete=complete,
     )
+
+
+def from_exchange(path: str, request: bytes, response: bytes) -> Exchange:
+    """Return what one exchange says of its tokens: ``answered`` after ``asked``, and as they."""
+    return answered(asked(path, request), response)
 
 
 def claims(exchange: Exchange, prompt_ids: Sequence[int], seed: int) -> Claims:
@@ -132,12 +202,12 @@ def claims(exchange: Exchange, prompt_ids: Sequence[int], seed: int) -> Claims:
     """
     if not prompt_ids:
         raise FormatError("the prompt renders to no tokens")
-    asked = exchange.sampling.seed
+    own = exchange.sampling.seed
     return Claims(
         prompt_ids=tuple(prompt_ids),
         output_ids=exchange.output_ids,
         sampling=exchange.sampling,
-        seed=seed if asked is None else asked,
+        seed=seed if own is None else own,
     )
 
 
@@ -147,28 +217,30 @@ def check_vocabulary(claimed: Claims, vocabulary: int) -> None:
     Raises:
         VerificationError: the answer names a token that the declared model does not have.
     """
-    worst = max(claimed.output_ids)
+    worst = max(claimed.output_ids, default=0)
     if worst >= vocabulary:
         raise VerificationError(
             Reason.UNKNOWN_TOKEN, f"token {worst} is not among the model's {vocabulary}"
         )
 
 
-def _prompt(path: str, body: Mapping[str, Any]) -> str | tuple[int, ...] | tuple[Turn, ...]:
-    if path.endswith("/chat/completions"):
-        return tuple(_turn(message) for message in _convert(body, _Chat).messages)
-    if path.endswith("/completions"):
-        several = body.get("prompt")
-        if isinstance(several, list) and several and not isinstance(several[0], int):
-            raise FormatError("several prompts in one request", Reason.UNSUPPORTED)
-        prompt = _convert(body, _Completion).prompt
-        return prompt if isinstance(prompt, str) else tuple(prompt)
-    raise FormatError(f"no tokens are known to come from {path!r}", Reason.UNSUPPORTED)
+def _turns(body: Mapping[str, Any]) -> tuple[Turn, ...]:
+    return tuple(_turn(message) for message in _convert(body, _Chat).messages)
 
 
-def _turn(message: _Message) -> Turn:
-    if message.tool_calls:
-        raise FormatError("a message with tool calls", Reason.UNSUPPORTED)
+def _prompt(body: Mapping[str, Any]) -> str | tuple[int, ...]:
+    several = body.get("prompt")
+    if isinstance(several, list) and several and not isinstance(several[0], int):
+        raise FormatError("several prompts in one request", Reason.UNSUPPORTED)
+    prompt = _convert(body, _Completion).prompt
+    return prompt if isinstance(prompt, str) else tuple(prompt)
+
+
+def _turn(fields: Mapping[str, Any]) -> Turn:
+    message = _convert(fields, _Message)
+    more = [name for name, value in fields.items() if value not in (None, [])]
+    if not {"role", "content"}.issuperset(more):  # a template may render any of them
+        raise FormatError("a message of more than role and content", Reason.UNSUPPORTED)
     if message.role not in _ROLES:  # vLLM renders a developer as the system, others do not
         raise FormatError(f"a message by {message.role!r}", Reason.UNSUPPORTED)
     content = message.content or ""
@@ -182,14 +254,16 @@ def _turn(message: _Message) -> Turn:
 def _whole(response: bytes) -> list[_Choice]:
     choices = _choices(response)
     if len(choices) != 1:
-        raise FormatError(f"{len(choices)} choices, expected one", Reason.UNSUPPORTED)
+        raise FormatError(f"answer: {len(choices)} choices, expected one", Reason.ODD_ANSWER)
     return choices
 
 
 def _choices(payload: bytes) -> list[_Choice]:
     answer = _decode("answer", payload, dict[str, Any])
-    if "error" in answer and answer["error"] is not None:
+    if answer.get("error"):
         raise UnavailableError("the answer is an error", Reason.UPSTREAM_FAILED)
+    if answer.get("error") is not None:  # some clients stop here, others read on
+        raise FormatError("answer: an error that is none", Reason.ODD_ANSWER)
     return _convert(answer, _Answer).choices
 
 
@@ -201,20 +275,35 @@ def _streamed(response: bytes) -> tuple[list[_Choice], bool]:
             if next(events, None) is not None:
                 raise FormatError("answer: events after the stream said that it was done")
             return choices, True
+        if data.startswith(_DONE):  # some clients stop here, others read on
+            raise FormatError("answer: an end of the stream that is none", Reason.ODD_ANSWER)
         try:
-            choices += _choices(data)
+            said = _choices(data)
         except UnavailableError:  # the server failed on the way; what came before it counts
             break
+        if len(said) > 1:  # clients read the first
+            raise FormatError("answer: several choices in one event", Reason.ODD_ANSWER)
+        choices += said
     return choices, False
 
 
 def _events(stream: bytes) -> Iterator[bytes]:
-    """Yield the data of each server-sent event; one that a cut stream left unfinished is none."""
+    """Yield the data of each server-sent event; one that a cut stream left unfinished is none.
+
+    Raises:
+        FormatError: a byte order mark, which clients read or skip, or a named event, which they
+            read in ways of their own.
+    """
+    if stream.startswith(codecs.BOM_UTF8):
+        raise FormatError("answer: a byte order mark", Reason.ODD_ANSWER)
     *lines, rest = stream.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
     data: list[bytes] = []
     for line in lines:
-        if line.startswith(b"data:"):
-            data.append(line[5:].removeprefix(b" "))
+        field, _, value = line.partition(b":")
+        if field == b"event":
+            raise FormatError("answer: an event with a name", Reason.ODD_ANSWER)
+        if field == b"data":
+            data.append(value.removeprefix(b" "))
         elif not line and data:
             yield b"\n".join(data)
             data = []
@@ -222,21 +311,29 @@ def _events(stream: bytes) -> Iterator[bytes]:
         yield _DONE
 
 
-def _check_choice(choice: _Choice) -> None:
+def _text(choice: _Choice, asked: Asked) -> str:
+    """Return the one text of a choice, which every client of this API shows."""
     if choice.index != 0:
-        raise FormatError("several choices in one answer", Reason.UNSUPPORTED)
-    said = choice.message or choice.delta
-    if said and (said.tool_calls or said.function_call):
-        raise FormatError("an answer with tool calls", Reason.UNSUPPORTED)
-    if said and (said.reasoning or said.reasoning_content):
-        raise FormatError("an answer with reasoning beside its text", Reason.UNSUPPORTED)
-    if choice.token_ids is None and _text(choice):
+        raise FormatError("answer: another choice than the first", Reason.ODD_ANSWER)
+    spoken, other = choice.message, choice.delta
+    if asked.streamed:
+        spoken, other = other, spoken
+    if other or (choice.text if asked.chat else spoken):
+        raise FormatError("answer: text where its API has none", Reason.ODD_ANSWER)
+    text = _spoken(spoken or {}) if asked.chat else choice.text or ""
+    if choice.token_ids is None and text:
         raise UnavailableError("text without the ids of its tokens", Reason.NO_TOKEN_IDS)
+    return text
 
 
-def _text(choice: _Choice) -> str:
-    said = choice.message or choice.delta
-    return (said.content if said else choice.text) or ""
+def _spoken(said: Mapping[str, Any]) -> str:
+    beside = [name for name, value in said.items() if value and name not in {"role", "content"}]
+    if beside:
+        raise FormatError(f"answer: {beside[0]!r} beside its text", Reason.ODD_ANSWER)
+    text = said.get("content") or ""
+    if not isinstance(text, str) or said.get("role") not in {None, "", "assistant"}:
+        raise FormatError("answer: not the text of an assistant", Reason.ODD_ANSWER)
+    return text
 
 
 def _decode(what: str, payload: bytes, kind: type[T]) -> T:

@@ -127,6 +127,10 @@ class _Body(msgspec.Struct):
     ignore_eos: bool | None = None
 
 
+UNDERSTOOD = frozenset(_NEUTRAL).union(_Body.__struct_fields__)
+"""Fields that ``from_request`` repeats, or refuses where they would change anything."""
+
+
 def from_request(body: Mapping[str, Any]) -> Sampling:
     """Return the sampling that the JSON object ``body`` of a request asks for.
 
