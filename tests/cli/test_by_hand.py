@@ -120,6 +120,14 @@ def test_the_auditors_bundle_is_consistent_for_whoever_trusts_the_same(
     assert "consistent" in hand.run("verify", audited, "--trust", "trust.json")
 
 
+def test_an_auditor_with_other_weights_does_not_begin(hand: Hand, audited: Path) -> None:
+    settings = (hand.place / "auditor.toml").read_text()
+    other = settings.replace("models/lydite-small", "models/lydite-base")
+    assert other != settings
+    (hand.place / "other.toml").write_text(other)
+    hand.run("auditor", "run", "other.toml", "--once", code=2)
+
+
 def test_without_a_trust_file_nothing_is_affirmed(hand: Hand, audited: Path) -> None:
     report = json.loads(hand.run("verify", audited, "--json", code=4))
     assert report["reason"] == "no-trust-anchors"

@@ -47,7 +47,10 @@ class WorstDisk:
                 for each in path.iterdir():
                     if each.is_dir():
                         self.directories.setdefault(each.lstat().st_ino, {})
+                    else:  # an inode may have been a directory before
+                        self.directories.pop(each.lstat().st_ino, None)
             else:
+                self.directories.pop(status.st_ino, None)
                 self.files[status.st_ino] = path.read_bytes()
 
     def write_image(self, target: Path) -> None:

@@ -80,7 +80,7 @@ def _drawn(checked: Checked) -> tuple[Fact, ...]:
     return (
         Fact(
             name="drawn from",
-            value=f"entries 1 to {covered} in {len(checked.epochs)} epochs, the last at {at}; "
+            value=f"entries 1 to {covered}, epochs 1 to {len(checked.epochs)}, the last at {at}; "
             f"{size - covered} later entries are not covered",
         ),
         Fact(name="drawn at", value=", ".join(f"{rate / 10_000:g} %" for rate in rates)),

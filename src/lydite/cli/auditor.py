@@ -14,6 +14,7 @@ from lydite.auditor.gateway_client import GatewayClient
 from lydite.auditor.service import Auditor
 from lydite.auditor.settings import Gateway, Settings
 from lydite.cli.files import read_message
+from lydite.engines.weights import check_root
 from lydite.errors import ConfigurationError, FormatError, LyditeError, VerificationError
 from lydite.evidence.tokens import reference as references
 from lydite.messages.audit import Verdict
@@ -29,8 +30,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     work = steps.add_parser("run", help="audit until told to stop")
     work.add_argument("config", type=Path, metavar="FILE", help="settings, TOML or JSON")
     work.add_argument("--once", action="store_true", help="one epoch for each gateway, then end")
-    for each in (init, work):
-        each.add_argument("--json", action="store_true", help="print one JSON object a verdict")
+    init.add_argument("--json", action="store_true", help="print one JSON object with the key")
+    work.add_argument("--json", action="store_true", help="print one JSON object a verdict")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -58,6 +59,7 @@ def _auditors(settings: Settings) -> list[tuple[Gateway, Auditor]]:
     if settings.policy is not None:
         rules = policy.parse(read_message(Path(settings.policy)))
     reference = references.parse(read_message(Path(settings.reference)))
+    check_root(Path(settings.model), reference.weights_root)
     signer = keys.load(Path(settings.key))
     bench = Bench(TransformersEngine.load(Path(settings.model), "fp32"), reference)
     auditors = []
@@ -99,8 +101,13 @@ def _round(auditor: Auditor, gateway: Gateway, settings: Settings, *, as_json: b
 
 
 def _progress(done: int, total: int) -> None:
-    end = "\n" if done == total else ""
-    print(f"\rrecomputed {done} of {total} drawn receipts", end=end, file=sys.stderr, flush=True)
+    if sys.stderr.isatty():
+        end = "\n" if done == total else ""
+        print(
+            f"\rrecomputed {done} of {total} drawn receipts", end=end, file=sys.stderr, flush=True
+        )
+    elif done == total:
+        print(f"recomputed {total} drawn receipts", file=sys.stderr, flush=True)
 
 
 def _say(name: str, verdict: Verdict, path: Path, *, as_json: bool) -> None:
@@ -110,7 +117,7 @@ def _say(name: str, verdict: Verdict, path: Path, *, as_json: bool) -> None:
         return
     print(
         f"{name}: {verdict.tier.words} ({verdict.reason}), log10 E "
-        f"{verdict.log10_e_milli / 1000:.3f}, {verdict.audited} receipts, {verdict.tokens} of "
-        f"{verdict.tokens_needed} tokens; {path}",
+        f"{verdict.log10_e_milli / 1000:.3f}, {verdict.scored} of {verdict.audited} receipts "
+        f"scored, {verdict.tokens} tokens, {verdict.tokens_needed} needed; {path}",
         flush=True,
     )

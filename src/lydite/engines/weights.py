@@ -49,6 +49,21 @@ def measure(directory: Path) -> Manifest:
     return Manifest(files=files, root=root_of(files))
 
 
+def check_root(directory: Path, expected: str) -> None:
+    """Refuse a model directory that is not the one whose root is ``expected``, in hexadecimal.
+
+    Whoever judges with other weights than the declared ones accuses the honest.
+
+    Raises:
+        ConfigurationError: it holds other weights, or cannot be read.
+    """
+    found = measure(directory).root
+    if found != expected:
+        raise ConfigurationError(
+            f"{directory} has weights {found[:16]}, the reference is for {expected[:16]}"
+        )
+
+
 def root_of(files: tuple[File, ...]) -> str:
     """Return the root over ``files`` in the order given: what a declaration names a model by.
 
