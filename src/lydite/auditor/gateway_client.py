@@ -1,15 +1,28 @@
-"""What an auditor asks of a gateway over HTTP. Believes nothing: callers verify what comes back."""
+"""What an auditor asks of a gateway over HTTP. Believes nothing: callers verify what comes back.
 
+A gateway may be hostile: an answer has a bounded length that it states, and each call a total time.
+"""
+
+import contextlib
 import http.client
-import json
+import socket
+import ssl
+import threading
+import time
 import urllib.parse
-from typing import Final, Protocol
+from collections.abc import Iterator
+from typing import Annotated, Final, Protocol
+
+import msgspec
 
 from lydite.errors import ConfigurationError, FormatError, LyditeError, Reason, UnavailableError
 from lydite.messages import opening
+from lydite.messages.canonical import SAFE_INTEGER
 from lydite.messages.opening import Opening
 
 MAX_ANSWER_BYTES: Final = 256 * 1024 * 1024
+_SAID_BYTES: Final = 300
+_KINDS: Final = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}
 
 
 class Gateway(Protocol):
@@ -34,22 +47,35 @@ class Gateway(Protocol):
         """Log a signed audit record or result and return its entry."""
 
 
-class GatewayClient:
-    """One gateway by URL. Each call opens a connection, reads a bounded answer and closes it."""
+class _Entered(msgspec.Struct, frozen=True):
+    """The part of an answer that says where something is in the log."""
 
-    def __init__(self, url: str, token: str, timeout_s: float = 30.0) -> None:
-        parts = urllib.parse.urlsplit(url)
-        if parts.scheme not in {"http", "https"} or parts.hostname is None:
+    index: Annotated[int, msgspec.Meta(ge=1, le=SAFE_INTEGER)]
+
+
+class GatewayClient:
+    """One gateway by URL. Each call opens a connection, reads a bounded answer and closes it.
+
+    A call that has no whole answer within ``timeout_s`` raises an ``UnavailableError``, however
+    steadily its bytes drip in.
+    """
+
+    def __init__(self, url: str, token: str, timeout_s: float = 60.0) -> None:
+        try:
+            parts = urllib.parse.urlsplit(url)
+            port = parts.port
+        except ValueError as error:
+            raise ConfigurationError(f"gateway URL {url!r}: {error}") from error
+        if parts.scheme not in _KINDS or not parts.hostname:
             raise ConfigurationError(f"gateway URL {url!r} is not http(s)://HOST[:PORT]")
         self.url = url.rstrip("/")
-        self._parts = parts
+        if not (token.isascii() and token.isprintable()):
+            raise ConfigurationError("the gateway's token is not printable ASCII")
+        self._kind = _KINDS[parts.scheme]
+        self._host, self._port = parts.hostname, port
+        self._path = parts.path.rstrip("/")
         self._token = token
         self._timeout_s = timeout_s
-
-    def keys(self) -> dict[str, str]:
-        """Return what the gateway says its public keys are: a hint, never an anchor."""
-        answer: dict[str, str] = json.loads(self._ask("GET", "/v1/keys"))
-        return answer
 
     def checkpoint(self) -> bytes:
         """Return the newest signed note of the log."""
@@ -65,9 +91,8 @@ class GatewayClient:
 
     def open_epoch(self, epsilon_ppm: int) -> int:
         """Have the gateway draw from everything logged since the last epoch; return its entry."""
-        body = json.dumps({"epsilonPpm": epsilon_ppm}).encode()
-        answer = json.loads(self._ask("POST", "/v1/audit/epochs", body, secret=True))
-        return int(answer["index"])
+        body = msgspec.json.encode({"epsilonPpm": epsilon_ppm})
+        return self._entry("/v1/audit/epochs", body, secret=True)
 
     def opening(self, entry: int) -> Opening:
         """Return the opening of a drawn receipt."""
@@ -75,33 +100,80 @@ class GatewayClient:
 
     def publish(self, envelope: bytes) -> int:
         """Put a signed audit record or result into the log; return its 1-based entry."""
-        return int(json.loads(self._ask("POST", "/v1/log/entries", envelope))["index"])
+        return self._entry("/v1/log/entries", envelope)
+
+    def _entry(self, path: str, body: bytes, *, secret: bool = False) -> int:
+        answer = self._ask("POST", path, body, secret=secret)
+        try:
+            return msgspec.json.decode(answer, type=_Entered).index
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise FormatError(f"gateway {self.url}: {path}: {error}") from error
 
     def _ask(self, method: str, path: str, body: bytes = b"", *, secret: bool = False) -> bytes:
-        kind = (
-            http.client.HTTPSConnection
-            if self._parts.scheme == "https"
-            else http.client.HTTPConnection
-        )
         headers = {"Content-Type": "application/json"}
         if secret:
             headers["Authorization"] = f"Bearer {self._token}"
-        connection = kind(self._parts.netloc, timeout=self._timeout_s)
+        what = f"gateway {self.url}: {path}"
         try:
-            connection.request(method, self._parts.path.rstrip("/") + path, body or None, headers)
-            answer = connection.getresponse()
-            content = answer.read(MAX_ANSWER_BYTES + 1)
+            with self._connected() as connection:
+                connection.request(method, self._path + path, body or None, headers)
+                return _content(connection.getresponse(), what)
         except (OSError, http.client.HTTPException) as error:
-            raise UnavailableError(f"gateway {self.url}: {method} {path}: {error}") from error
-        finally:
-            connection.close()
-        if len(content) > MAX_ANSWER_BYTES:
-            raise FormatError(f"gateway {self.url}: {path}: answer too large", Reason.TOO_LARGE)
-        if answer.status != http.client.OK:
-            raise _refusal(self.url, path, answer.status, content)
-        return content
+            raise UnavailableError(f"{what}: {error}") from error
+
+    @contextlib.contextmanager
+    def _connected(self) -> Iterator[http.client.HTTPConnection]:
+        """Yield a connection that is cut at the deadline, whatever it is doing then.
+
+        Raises:
+            OSError: it could not be made, broke, or was cut.
+        """
+        deadline = time.monotonic() + self._timeout_s
+        connection = self._kind(self._host, self._port)
+        plain = socket.create_connection((connection.host, connection.port), self._timeout_s)
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with plain, plain.dup() as line:  # the same line, which TLS does not take away
+            watch = threading.Timer(deadline - time.monotonic(), _cut, [line])
+            watch.start()
+            try:
+                connection.sock = self._wrapped(plain)
+                yield connection
+            except (OSError, http.client.HTTPException, LyditeError) as error:
+                if time.monotonic() < deadline:
+                    raise
+                raise TimeoutError(f"no whole answer within {self._timeout_s} s") from error
+            finally:
+                connection.close()
+                watch.cancel()
+                watch.join()
+
+    def _wrapped(self, plain: socket.socket) -> socket.socket:
+        if self._kind is http.client.HTTPConnection:
+            return plain
+        return ssl.create_default_context().wrap_socket(plain, server_hostname=self._host)
 
 
-def _refusal(url: str, path: str, status: int, content: bytes) -> LyditeError:
-    said = content[:300].decode("utf-8", "replace")
-    return UnavailableError(f"gateway {url}: {path}: HTTP {status}: {said}")
+def _cut(line: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # the other side was first
+        line.shutdown(socket.SHUT_RDWR)
+
+
+def _content(answer: http.client.HTTPResponse, what: str) -> bytes:
+    """Return the body of an answer that says how long it is, and is.
+
+    Raises:
+        FormatError: it does not say, or it is too long.
+        UnavailableError: it broke off, or is a refusal.
+    """
+    length = answer.length
+    if answer.status != http.client.OK:
+        said = answer.read(min(length or 0, _SAID_BYTES)).decode("utf-8", "replace")
+        raise UnavailableError(f"{what}: HTTP {answer.status}: {said!r}")
+    if length is None:
+        raise FormatError(f"{what}: an answer that does not say how long it is")
+    if length > MAX_ANSWER_BYTES:
+        raise FormatError(f"{what}: answer too large", Reason.TOO_LARGE)
+    content = answer.read(length)
+    if len(content) != length:
+        raise UnavailableError(f"{what}: {len(content)} of {length} bytes came")
+    return content
