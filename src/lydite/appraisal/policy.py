@@ -4,6 +4,7 @@ A policy is a document with a digest; a relying party pins the digest. Knows no 
 """
 
 import hashlib
+from typing import Literal
 
 from lydite.errors import FormatError
 from lydite.messages.canonical import Count, Hex32, Message, Word, decode, encode
@@ -27,10 +28,12 @@ class Policy(Message, frozen=True, kw_only=True):
     10^(-accuse_milli/1000). ``alternatives`` name the cheats that have to be excluded, with power
     90 %, before the provider is called consistent. ``scored_ppm`` is the least share of drawn
     answers that must have been scored, ``odd_ppm`` the largest share that may be odd by the
-    answer's own doing before the provider is called misconfigured.
+    answer's own doing before the provider is called misconfigured. ``method`` names the
+    arithmetic from scores to e-values, so that a verdict is never recomputed by another one.
     """
 
     name: Word
+    method: Literal["lydite/onset-average/v1"] = "lydite/onset-average/v1"
     mandatory: tuple[Word, ...]
     weights: tuple[Weight, ...]
     alternatives: tuple[Word, ...]
