@@ -8,16 +8,18 @@ each log, which is on disk before the cosignature leaves. Decides nothing: ``wit
 import argparse
 import contextlib
 import hashlib
+import io
 import json
 import os
 import re
+import socket
 import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Self
+from typing import Self, cast
 
 from lydite.errors import FormatError, LyditeError, Reason, StorageError, VerificationError
 from lydite.signing import keys, notes
@@ -26,7 +28,7 @@ from lydite.tlog import disk, witness
 MAX_CONNECTIONS = 64
 """Most connections at one time; one more is closed at once."""
 TIMEOUT_S = 10.0
-"""Longest wait for a client to send or take something."""
+"""Longest wait for a client to send or take something, and longest time for a whole request."""
 MAX_EVIDENCE = 100
 """Most contradictory checkpoints that are kept."""
 
@@ -174,6 +176,26 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = TIMEOUT_S
     server: _Server
 
+    def handle_one_request(self) -> None:
+        """Answer a request, or hang up: from its first byte it has ``timeout`` seconds in all."""
+        try:
+            cast(io.BufferedReader, self.rfile).peek(1)
+        except TimeoutError:
+            self.close_connection = True
+            return
+        watch = threading.Timer(self.timeout, self._cut)
+        watch.start()
+        try:
+            super().handle_one_request()
+        finally:
+            watch.cancel()
+            watch.join()
+
+    def _cut(self) -> None:
+        """End what the thread of this connection waits for, however it drips."""
+        with contextlib.suppress(OSError):  # the client was first
+            self.connection.shutdown(socket.SHUT_RDWR)
+
     def do_POST(self) -> None:
         if self.path != "/add-checkpoint":
             return self._refuse(404, "there is only add-checkpoint")
@@ -210,7 +232,11 @@ class _Handler(BaseHTTPRequestHandler):
         if int(length) > witness.MAX_REQUEST_BYTES:
             self._refuse(413, f"more than {witness.MAX_REQUEST_BYTES} bytes", close=True)
             return None
-        return self.rfile.read(int(length))
+        body = self.rfile.read(int(length))
+        if len(body) != int(length):
+            self._refuse(400, "the body broke off", close=True)
+            return None
+        return body
 
     def _refuse(self, status: int, why: str, *, reason: str = "", close: bool = False) -> None:
         self.close_connection = self.close_connection or close
