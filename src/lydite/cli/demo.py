@@ -2,10 +2,14 @@
 
 import argparse
 import json
+import shlex
+import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
+from rich import box
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
@@ -26,47 +30,103 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run the demonstration; exit 0 only if every verdict is right."""
+    """Run the demonstration; exit 0 only if every verdict is right, 4 if some are not in."""
     options = Options(directory=arguments.out, models=arguments.models, requests=arguments.requests)
-    console = Console(stderr=True)
-    with Live(console=console, refresh_per_second=4, transient=arguments.json) as live:
-        rows = demo.run(options, lambda stage: live.update(_table(stage)))
-    right = all(row.right for row in rows)
+    rows = _watched(options, as_json=arguments.json)
     if arguments.json:
+        right = all(row.right for row in rows)
         print(json.dumps({"right": right, "providers": [_public(row) for row in rows]}))
     else:
-        _say(rows, right)
-    return 0 if right else 1
+        _say(rows)
+    return _conclude(rows)
 
 
-def _table(stage: Stage) -> Table:
-    table = Table(caption=stage.doing, title="is it the declared model?", expand=False)
-    for heading in ("provider", "what it does", "requests", "audited", "tokens", "log10 E"):
-        numeric = heading not in {"provider", "what it does"}
-        table.add_column(heading, justify="right" if numeric else "left")
-    table.add_column("verdict")
+def _watched(options: Options, *, as_json: bool) -> list[Row]:
+    """Run under a table that fills; where nobody watches, with a line for each stage."""
+    console = Console(stderr=True)
+    if not sys.stderr.isatty() or console.is_dumb_terminal:
+        return demo.run(options, _lines())
+    with Live(console=console, refresh_per_second=4, transient=as_json) as live:
+        rows = demo.run(options, lambda stage: live.update(table(stage)))
+    console.line()
+    return rows
+
+
+def _lines() -> Callable[[Stage], None]:
+    said = ""
+
+    def show(stage: Stage) -> None:
+        nonlocal said
+        if stage.doing != said:
+            said = stage.doing
+            print(said, file=sys.stderr, flush=True)
+
+    return show
+
+
+def table(stage: Stage) -> Table:
+    """Return what is known so far, legible on 80 columns."""
+    made = Table(title="is it the declared model?", caption=stage.doing, box=box.SIMPLE)
+    made.collapse_padding, made.pad_edge = True, False
+    made.add_column("provider", no_wrap=True)
+    made.add_column("what it does")
+    for heading in ("asked", "audited", "tokens", "log10 E"):
+        made.add_column(heading, justify="right")
+    made.add_column("verdict", no_wrap=True)
     for row in stage.rows:
-        tier = Tier(row.tier)
-        verdict = f"[{_COLOURS[row.tier]}]{tier.words}[/] ({row.reason})"
         counts = (str(row.requests), str(row.audited), str(row.tokens), f"{row.log10_e:.1f}")
-        table.add_row(row.name, row.cheat, *counts, verdict)
-    return table
+        made.add_row(row.name, row.cheat.replace("-", " "), *counts, _verdict(row))
+    return made
+
+
+def _verdict(row: Row) -> str:
+    """Return the verdict in colour, and below it the reason where that says more."""
+    if row.reason == demo.WAITING:
+        return f"[dim]{row.reason}[/]"
+    words = Tier(row.tier).words
+    cell = f"[{_COLOURS[row.tier]}]{words}[/]"
+    return cell if row.reason.startswith(words) else f"{cell}\n[dim]{row.reason}[/]"
 
 
 def _public(row: Row) -> dict[str, object]:
     return {**msgspec.structs.asdict(row), "right": row.right}
 
 
-def _say(rows: list[Row], right: bool) -> None:
+def _say(rows: list[Row]) -> None:
     for row in rows:
-        mark = "✔" if row.right else "✘"
+        mark = "✔" if row.right else "?" if row.undecided else "✘"
         print(
             f"{mark} {row.name:<10}{Tier(row.tier).words}; from its bundle alone, offline: "
             f"{Tier(row.verified).words}; a forged copy: {row.refused}"
         )
-    if not right:
-        print("lydite: error: a verdict is wrong", file=sys.stderr)
-        return
     bundle = Path(rows[0].bundle)
-    print(f"every verdict is right. Bundles and trust.json are in {bundle.parent}; check one:")
-    print(f"  lydite verify {bundle} --trust {bundle.parent / 'trust.json'}")
+    trust = bundle.parent / "trust.json"
+    if all(row.right for row in rows):
+        print("every verdict is right")
+    print(f"bundles and trust.json are in {bundle.parent}; check one:")
+    print(f"  {lydite()} {shlex.join(['verify', str(bundle), '--trust', str(trust)])}")
+
+
+def _conclude(rows: list[Row]) -> int:
+    """Say on stderr what is not as it should be, and return the exit code."""
+    wrong = [row.name for row in rows if not (row.right or row.undecided)]
+    undecided = [row.name for row in rows if row.undecided]
+    if wrong:
+        print(f"lydite: error: a verdict is wrong: {', '.join(wrong)}", file=sys.stderr)
+        return Tier.CONTRAINDICATED.exit_code
+    if undecided:
+        names = ", ".join(undecided)
+        print(f"lydite: error: too little evidence for a verdict: {names}", file=sys.stderr)
+        print("lydite: hint: ask for more with --requests", file=sys.stderr)
+        return Tier.NONE.exit_code
+    return 0
+
+
+def lydite() -> str:
+    """Return the words by which this very shell calls this program."""
+    if shutil.which("lydite") is not None:
+        return "lydite"
+    own = sys.argv[0]
+    if Path(own).name == "lydite":
+        return shlex.quote(own)
+    return f"{shlex.quote(sys.executable)} -m lydite.cli.main"

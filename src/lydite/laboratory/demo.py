@@ -40,6 +40,8 @@ CAST = (
 )
 """Names of the providers, and what each of them does."""
 HONEST = "honest"
+WAITING = "waiting"
+"""Stands for the reason of a verdict before there is one."""
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,7 +68,7 @@ class Row(msgspec.Struct, kw_only=True):
     audited: int = 0
     tokens: int = 0
     tier: str = Tier.NONE.value
-    reason: str = "waiting"
+    reason: str = WAITING
     log10_e: float = 0.0
     bundle: str = ""
     verified: str = ""
@@ -76,11 +78,17 @@ class Row(msgspec.Struct, kw_only=True):
     def right(self) -> bool:
         """Whether the verdict is right, was reached again offline, and a forgery of it refused."""
         expected = Tier.AFFIRMING if self.cheat == HONEST else Tier.CONTRAINDICATED
-        return (
-            self.tier == expected.value
-            and self.verified == self.tier
-            and self.refused not in {"", self.tier}
-        )
+        return self.tier == expected.value and self._stands
+
+    @property
+    def undecided(self) -> bool:
+        """Whether nothing is wrong but that the evidence did not suffice for a verdict."""
+        return self.tier == Tier.NONE.value and self._stands
+
+    @property
+    def _stands(self) -> bool:
+        """Whether the verdict was reached again offline, and a forgery of it refused."""
+        return self.verified == self.tier and self.refused not in {"", self.tier}
 
 
 class Stage:
@@ -106,12 +114,18 @@ class Stage:
 
 
 def run(options: Options, show: Callable[[Stage], None]) -> list[Row]:
-    """Run the demonstration and return its rows.
+    """Run the demonstration and return its rows; then ``latest`` leads to what it left.
 
     Raises:
-        ConfigurationError: models or reference are missing, or the directory is not empty.
+        ConfigurationError: models or reference are missing, no directory can be made, or there are
+            fewer requests than rounds.
         UnavailableError: a process did not start or did not answer.
     """
+    if options.requests < options.rounds:
+        raise ConfigurationError(
+            f"{options.requests} requests to each provider do not fill {options.rounds} rounds; "
+            f"ask for {options.rounds} or more"
+        )
     stage = Stage(options.cast, show)
     reference = references.parse(_read(options.references / f"{options.model}.json"))
     directory = _fresh(options.directory)
@@ -136,6 +150,7 @@ def run(options: Options, show: Callable[[Stage], None]) -> list[Row]:
     for row in stage.rows:
         stage.tell(f"checking the bundle of {row.name} offline")
         _recheck(row, directory)
+    _point(options.directory / "latest", directory)
     stage.tell("done")
     return stage.rows
 
@@ -230,16 +245,34 @@ def _verify(bundle: Path, trust: Path) -> dict[str, str]:
 
 
 def _fresh(directory: Path) -> Path:
-    """Return a new directory for this run, and let ``latest`` beside it lead there."""
-    place = directory / time.strftime("%Y%m%d-%H%M%S")
+    """Return a new directory for this run, of its own even among runs of one second."""
     latest = directory / "latest"
+    if latest.exists() and not latest.is_symlink():
+        raise ConfigurationError(f"{latest} is no link of ours; move it, or name another directory")
+    named = time.strftime("%Y%m%d-%H%M%S")
+    place, taken = directory / named, 1
     try:
-        place.mkdir(parents=True)
-        latest.unlink(missing_ok=True)
-        latest.symlink_to(place.name)
+        directory.mkdir(parents=True, exist_ok=True)
+        while True:
+            try:
+                place.mkdir()
+            except FileExistsError:
+                taken += 1
+                place = directory / f"{named}-{taken}"
+            else:
+                return place
     except OSError as error:
-        raise ConfigurationError(f"cannot create {place}: {error.strerror}") from error
-    return place
+        raise ConfigurationError(f"cannot write to {directory}: {error.strerror}") from error
+
+
+def _point(latest: Path, place: Path) -> None:
+    """Let ``latest`` lead to ``place``, and to where it led before until it does."""
+    link = place / "latest"
+    try:
+        link.symlink_to(place.name)
+        link.replace(latest)
+    except OSError as error:
+        raise ConfigurationError(f"cannot replace {latest}: {error.strerror}") from error
 
 
 def _read(path: Path) -> bytes:
