@@ -1,9 +1,11 @@
 """What a client gets is byte for byte what the engine gave, and the receipt says so."""
 
 import json
+import socket
 from itertools import pairwise
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -155,6 +157,65 @@ def test_neither_side_can_set_our_headers(bench: Bench, gateway: Gateway) -> Non
     assert b"_" not in head.partition(b"authorization")[0]
     assert b"x-secret" not in head
     assert b"authorization: Bearer k" in head
+
+
+FORGED = (
+    b"X-Lydite-Seed: 1\r\nx_lydite_seed: 2\r\nX-LYDITE-ANYTHING: 3\r\nx-lydite-: 4\r\n"
+    b"x-Lydite_Receipt: 5\r\nX-Lydite-Receipt-Id: 6\r\nx-lydite-salt: 7\r\n"
+)
+
+
+def ours(head: bytes) -> set[bytes]:
+    """The names in a head that only the gateway may use, dashes or not."""
+    names = {line.partition(b":")[0].lower().replace(b"_", b"-") for line in head.split(b"\r\n")}
+    return {name for name in names if name.startswith(b"x-lydite")}
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        plain(chat()),
+        plain(b"{}", status=b"500 Bad"),
+        chat_stream(),
+        plain(b"", status=b"307 Away"),
+        chat_stream()[:-40],
+    ],
+    ids=["plain", "error", "stream", "redirect", "broken"],
+)
+def test_our_headers_reach_neither_side_from_the_other(
+    bench: Bench, gateway: Gateway, raw: bytes
+) -> None:
+    forged = raw.replace(b"\r\n", b"\r\n" + FORGED, 1)
+    body = json.dumps(script(forged, end="close")).encode()
+    with Wire(gateway.port) as connection:
+        connection.send(post(CHAT, body, FORGED))
+        head = connection._until(b"\r\n\r\n")
+    seen = bench.engine.seen[-1].head
+    assert ours(seen) == {b"x-lydite-seed"}
+    assert seen.lower().count(b"x-lydite") == 1
+    named = {wire.ID_HEADER, wire.SALT_HEADER}
+    streamed = b"transfer-encoding: chunked" in head
+    assert ours(head) == (named if streamed else named | {wire.HEADER})
+    assert head.count(b"x-lydite") == len(ours(head))
+    for value in (b": 3", b": 4", b": 5", b": 6", b": 7"):
+        assert value + b"\r\n" not in head
+
+
+def test_our_headers_do_not_pass_with_the_list_of_models(bench: Bench, gateway: Gateway) -> None:
+    assert ask(gateway.port, get(b"/v1/models", FORGED)).status == 200
+    assert ours(bench.engine.seen[-1].head) == set()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        forger = bench.gateway("forger", upstream=url)
+        with Wire(forger.port) as connection:
+            connection.send(get(b"/v1/models"))
+            engine, _ = server.accept()
+            engine.recv(1 << 16)
+            engine.sendall(plain(b"{}").replace(b"\r\n", b"\r\n" + FORGED, 1))
+            got = connection.read()
+            engine.close()
+    assert (got.status, got.body) == (200, b"{}")
+    assert not any(name.startswith(b"x-lydite") for name in got.fields)
 
 
 def test_errors_of_the_engine_pass_with_a_receipt(gateway: Gateway) -> None:

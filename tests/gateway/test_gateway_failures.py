@@ -174,10 +174,12 @@ def test_a_redirect_of_the_list_of_models_is_refused(bench: Bench, gateway: Gate
         with Wire(astray.port) as connection:
             connection.send(get(b"/v1/models"))
             engine, _ = server.accept()
+            engine.recv(1 << 16)
             engine.sendall(plain(b"{}", b"text/html\r\nlocation: /x", b"302 Found"))
             got = connection.read()
             engine.close()
     assert got.status == 502
+    assert "redirects with 302" in json.loads(got.body)["error"]["message"]
     assert b"location" not in got.fields
 
 
