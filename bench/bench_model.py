@@ -44,6 +44,8 @@ MODEL, SMALL = Path("models/lydite-base"), Path("models/lydite-small")
 DATA = Path("data/reference/tokens")
 ALPHA = 0.005
 LEVEL = math.log(1 / ALPHA)
+ONSET = math.log(2)
+"""What a cheat from the start costs us more, in nats at most: a verdict mixes over its starts."""
 STREAM_TOKENS, STREAMS_A_DTYPE = 8000, 10
 LENGTHS = sorted({round(4 * 1.06**i) for i in range(119)})
 """At which the fixed-length peers are tried, in tokens."""
@@ -253,7 +255,7 @@ def cheat_rows(
     """Return tokens to a verdict on one cheat, beside the peers."""
     streams = cut(scored, trial.tokens, trial.streams)
     crossings = [
-        first_crossing(path_of(auditor.reference, s, trial.tokens), LEVEL) for s in streams
+        first_crossing(path_of(auditor.reference, s, trial.tokens), LEVEL + ONSET) for s in streams
     ]
     mine = np.concatenate([one.margins for one in scored])
     p0 = max(upper_rate(values) for values in bare.values())

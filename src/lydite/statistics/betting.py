@@ -28,8 +28,19 @@ def log_e(values_micro: Sequence[int], drift_micro: int) -> float:
     Raises:
         FormatError: a score is outside [-1, 1], or the drift outside [0, 1/2].
     """
+    return log_mean(log_wealths(values_micro, drift_micro))
+
+
+def log_wealths(values_micro: Sequence[int], drift_micro: int) -> tuple[float, ...]:
+    """Return the log of what each of ``BETS`` makes of the scores.
+
+    Those of several runs add up to those of all their scores; ``log_mean`` of them is ``log_e``.
+
+    Raises:
+        FormatError: a score is outside [-1, 1], or the drift outside [0, 1/2].
+    """
     _check(values_micro, drift_micro)
-    return log_mean([_log_wealth(values_micro, drift_micro, bet) for bet in BETS])
+    return tuple(_log_wealth(values_micro, drift_micro, bet) for bet in BETS)
 
 
 def running(values_micro: Iterable[int], drift_micro: int) -> Iterator[float]:

@@ -18,7 +18,8 @@ from lydite.errors import FormatError, Reason, UnavailableError, VerificationErr
 from lydite.evidence.tokens.sampling import Sampling
 from lydite.messages.canonical import Count, Hex32, Integer, Message, Word, decode, encode
 from lydite.messages.finding import Finding
-from lydite.statistics import betting, bins, rates
+from lydite.statistics import betting, bins, onset, rates
+from lydite.statistics.merging import log_mean
 
 KIND = "tokens"
 MARGIN, SURPRISAL = "margin", "surprisal"
@@ -167,38 +168,62 @@ def channel_log10_e(
 ) -> tuple[tuple[str, float], ...]:
     """Return log10 of the e-value of each channel, from the integers that findings record.
 
-    ``findings`` are those on one provider in the order of the log; both channels depend on the
-    scores but not on their order. Findings of other kinds, or without scores, count for nothing.
-    Guarantee: that of ``statistics.bins`` and ``statistics.betting``, channel by channel, for a
-    provider that runs an implementation within this reference. Merge with fixed weights only.
+    ``findings`` are those on one provider in the order of the log. Each channel is the mixture
+    over starts of ``statistics.onset``, one finding a step, so that an honest past does not pay
+    for a later cheat; within a finding the order of the scores does not matter. Findings of other
+    kinds, or without scores, count for nothing and are no step.
+
+    Guarantee: for a provider that runs an implementation within this reference, the probability
+    that a channel ever reaches 1/alpha is at most alpha, however long it is watched. Merge
+    channels with fixed weights only.
 
     Raises:
         VerificationError: scores made against another Reference Value.
         FormatError: scores that no verifier records.
     """
     name = digest(reference)
-    margins: list[int] = []
-    surprisals: list[int] = []
-    for finding in findings:
-        if finding.kind != KIND or not finding.measures:
-            continue
+    scored = [f for f in findings if f.kind == KIND and any(m.values for m in f.measures)]
+    for finding in scored:
         if finding.reference != name:
             raise VerificationError(
                 Reason.UNKNOWN_REFERENCE, f"scores made against {finding.reference}, not {name}"
             )
-        margins += finding.values(MARGIN)
-        surprisals += finding.values(SURPRISAL)
     logs = (
-        bins.log_e(count(reference, margins), null(reference)),
-        betting.log_e(surprisals, reference.drift_micro),
+        onset.log_mixture(_margins(reference, [f.values(MARGIN) for f in scored])),
+        onset.log_mixture(_surprisals(reference, [f.values(SURPRISAL) for f in scored])),
     )
     return tuple((c, log / math.log(10)) for c, log in zip(CHANNELS, logs, strict=True))
 
 
 def count(reference: Reference, margins_micro: Sequence[int]) -> tuple[int, ...]:
     """Return how many of the recorded margins fall into each bin."""
-    counted = Counter(bin_of(reference, margin) for margin in margins_micro)
-    return tuple(counted[b] for b in range(len(reference.edges) + 2))
+    counted = [0] * (len(reference.edges) + 2)
+    for margin, times in Counter(margins_micro).items():
+        counted[bin_of(reference, margin)] += times
+    return tuple(counted)
+
+
+def _margins(reference: Reference, steps: Sequence[Sequence[int]]) -> list[float]:
+    """Return for each step the log e-value of the margins from there on."""
+    ceilings = null(reference)
+    totals = (0,) * len(ceilings)
+    logs = []
+    for margins in reversed(steps):
+        more = count(reference, margins)
+        totals = tuple(have + new for have, new in zip(totals, more, strict=True))
+        logs.append(bins.log_e(totals, ceilings))
+    return logs[::-1]
+
+
+def _surprisals(reference: Reference, steps: Sequence[Sequence[int]]) -> list[float]:
+    """Return for each step the log e-value of the surprisals from there on."""
+    totals = (0.0,) * len(betting.BETS)
+    logs = []
+    for surprisals in reversed(steps):
+        more = betting.log_wealths(surprisals, reference.drift_micro)
+        totals = tuple(have + new for have, new in zip(totals, more, strict=True))
+        logs.append(log_mean(totals))
+    return logs[::-1]
 
 
 def _ceilings(histogram: Histogram, size: int, z: float) -> list[float]:
