@@ -256,6 +256,7 @@ def test_a_result_is_an_entry_too(audited: Audited) -> None:
         log10_e_milli=0,
         channels=(),
         audited=0,
+        scored=0,
         tokens=0,
         tokens_needed=1,
         skipped=(),
