@@ -65,8 +65,7 @@ def port(hand: Hand) -> int:
     made += ["--beacon", "beacon/chain.json", "--beacon-url", f"http://127.0.0.1:{beacon}"]
     hand.run(*made, "--witnesses", "w1/witness.policy", "--auditor", auditor)
     hand.start("beacon", "run", "beacon", "--port", str(beacon))
-    witness_words = ["--name", "w1.example", "--port", str(witness)]
-    hand.start("witness", "run", "w1", "--anchor", "mine/anchor.json", *witness_words)
+    hand.start("witness", "run", "w1", "--anchor", "mine/anchor.json")
     hand.start("engine", "--model", MODEL, "--port", str(engine))
     hand.start("gateway", "run", "mine/gateway.json")
     relied = ["--reference", REFERENCE, "--witnesses", "w1/witness.policy"]

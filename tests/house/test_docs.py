@@ -29,12 +29,14 @@ def blocks(path: Path, *languages: str) -> list[str]:
 
 
 WITH_PYTHON = [path for path in PAGES if blocks(path, "python")]
+COMMAND = re.compile(r"^(?:\$ )?(?:[A-Z]+=\$\((?=.*\)$))?((?:lydite|make) .*?)\)?$")
+"""A line of a shell: a command of ours, or a variable that keeps what one prints."""
 COMMAND_LINES = [
-    (path, line)
+    (path, found[1])
     for path in PAGES
     for code in blocks(path, "console", "text", "bash", "sh")
     for line in code.replace("\\\n", " ").splitlines()
-    if re.match(r"^(\$ )?(lydite|make) ", line)
+    if (found := COMMAND.match(line))
 ]
 
 
@@ -50,7 +52,7 @@ def test_python_on_a_page_runs_from_top_to_bottom(
 
 @pytest.mark.parametrize(("path", "line"), COMMAND_LINES, ids=lambda value: Path(value).name)
 def test_commands_on_a_page_exist(path: Path, line: str) -> None:
-    words = shlex.split(line.removeprefix("$ "), comments=True)
+    words = shlex.split(line, comments=True)
     if words[0] == "make":
         targets = (ROOT / "Makefile").read_text(encoding="utf-8")
         named = [word for word in words[1:] if "=" not in word]

@@ -1,5 +1,9 @@
-"""Files that a person names: read whole, or an error that says which and why."""
+"""Files that a person names: read or made whole, or an error that says which and why."""
 
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 from lydite.errors import ConfigurationError, Reason
@@ -44,3 +48,24 @@ def write(path: Path, content: bytes, *, secret: bool = False) -> Path:
     except OSError as error:
         raise ConfigurationError(f"cannot write {path}: {error.strerror}") from error
     return path
+
+
+@contextlib.contextmanager
+def new_directory(directory: Path) -> Iterator[Path]:
+    """Yield a place to fill, which becomes ``directory`` at the end, or vanishes with an error.
+
+    Raises:
+        ConfigurationError: it exists, or cannot be made.
+    """
+    if directory.exists():
+        raise ConfigurationError(f"{directory} exists; name a new directory")
+    place = directory.with_name(f".{directory.name}-{os.getpid()}")
+    try:
+        place.mkdir(parents=True)
+        try:
+            yield place
+            place.rename(directory)
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
+    except OSError as error:
+        raise ConfigurationError(f"cannot make {directory}: {error.strerror}") from error

@@ -1,14 +1,16 @@
 """``lydite gateway``: makes the keys and settings of a gateway, and runs it."""
 
 import argparse
+import re
 import secrets
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import msgspec
 
 from lydite import config
 from lydite.appraisal.trust import Anchor
-from lydite.cli.files import read, read_message, write
+from lydite.cli.files import new_directory, read, read_message, write
 from lydite.engines.weights import measure
 from lydite.errors import ConfigurationError, FormatError
 from lydite.gateway import running, settings
@@ -27,7 +29,20 @@ _ROLES = ("provider", "gateway", "log", "vrf")
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``lydite gateway``."""
     commands = parser.add_subparsers(dest="step", metavar="STEP", required=True)
-    init = commands.add_parser("init", help="make keys, declaration, settings and anchor")
+    summaries = {
+        "init": "make a directory with keys, declaration, settings and anchor",
+        "run": "run the gateway until told to stop",
+    }
+    init, start = (
+        commands.add_parser(name, help=text, description=text) for name, text in summaries.items()
+    )
+    _configure_init(init)
+    start.add_argument("config", type=Path, metavar="FILE", help="settings, TOML or JSON")
+    for each in (init, start):
+        each.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def _configure_init(init: argparse.ArgumentParser) -> None:
     init.add_argument("directory", type=Path, metavar="DIR", help="a new directory")
     init.add_argument("--upstream", required=True, help="the model server, http://HOST:PORT")
     init.add_argument("--model", type=Path, required=True, help="directory of the declared model")
@@ -48,10 +63,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     init.add_argument("--beacon-url", help="where the beacon's rounds are had")
     init.add_argument("--auditor", action="append", default=[], help="an auditor's key in hex")
     init.add_argument("--port", type=int, default=8088, help="where to listen")
-    start = commands.add_parser("run", help="run the gateway")
-    start.add_argument("config", type=Path, metavar="FILE", help="settings, TOML or JSON")
-    for each in (init, start):
-        each.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -62,24 +73,18 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _init(arguments: argparse.Namespace) -> int:
+    """Make a gateway's directory, whole or not at all: whatever can be wrong is looked at first."""
     directory: Path = arguments.directory
-    if directory.exists():
-        raise ConfigurationError(f"{directory} exists; name a new directory")
     made = _settings(arguments)
-    directory.mkdir(parents=True)
-    signers = {role: keys.create(directory / f"{role}.key") for role in _ROLES}
-    declaration = _declaration(arguments, signers["provider"])
-    write(directory / "declaration.json", declaration)
-    text = msgspec.json.format(msgspec.json.encode(made))
-    write(directory / "gateway.json", text + b"\n", secret=True)
-    anchor = Anchor(
-        name=arguments.name,
-        provider_key=signers["provider"].public.hex(),
-        gateway_key=signers["gateway"].public.hex(),
-        vrf_key=vrf.public_key(signers["vrf"].seed()).hex(),
-        log_vkey=str(notes.verifier_key(arguments.name, signers["log"])),
-    )
-    write(directory / "anchor.json", encode(anchor) + b"\n")
+    root = measure(arguments.model).root
+    with new_directory(directory) as place:
+        signers = {role: keys.create(place / f"{role}.key") for role in _ROLES}
+        declaration = _declaration(arguments, root, signers["provider"])
+        write(place / "declaration.json", declaration)
+        text = msgspec.json.format(msgspec.json.encode(made))
+        write(place / "gateway.json", text + b"\n", secret=True)
+        anchor = _anchor(arguments.name, signers)
+        write(place / "anchor.json", encode(anchor) + b"\n")
     if arguments.json:
         print(encode(anchor).decode())
     else:
@@ -89,20 +94,25 @@ def _init(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _anchor(name: str, signers: dict[str, Signer]) -> Anchor:
+    try:
+        made = Anchor(
+            name=name,
+            provider_key=signers["provider"].public.hex(),
+            gateway_key=signers["gateway"].public.hex(),
+            vrf_key=vrf.public_key(signers["vrf"].seed()).hex(),
+            log_vkey=str(notes.verifier_key(name, signers["log"])),
+        )
+        return decode(encode(made), Anchor)
+    except FormatError as error:
+        raise ConfigurationError(f"--name {name!r}: {error}") from error
+
+
 def _settings(arguments: argparse.Namespace) -> settings.Settings:
     directory: Path = arguments.directory
-    beacon = None
-    if (arguments.beacon is None) != (arguments.beacon_url is None):
-        raise ConfigurationError("--beacon and --beacon-url go together")
-    if arguments.beacon is not None:
-        try:
-            chain = decode(read_message(arguments.beacon), Chain)
-        except FormatError as error:
-            raise ConfigurationError(f"beacon chain {arguments.beacon}: {error}") from error
-        beacon = settings.Beacon(chain=chain, url=arguments.beacon_url)
     quorum, witnesses = _witnesses(arguments.witnesses)
-    return settings.Settings(
-        upstream=arguments.upstream,
+    made = settings.Settings(
+        upstream=_url(arguments.upstream, "--upstream", bare=True),
         state=str(directory / "state"),
         keys=settings.Keys(**{role: str(directory / f"{role}.key") for role in _ROLES}),
         declaration=str(directory / "declaration.json"),
@@ -110,10 +120,49 @@ def _settings(arguments: argparse.Namespace) -> settings.Settings:
         port=arguments.port,
         witnesses=witnesses,
         policy=quorum,
-        auditors=tuple(arguments.auditor),
+        auditors=tuple(_public_key(key) for key in arguments.auditor),
         audit_token=secrets.token_urlsafe(24),
-        beacon=beacon,
+        beacon=_beacon(arguments),
     )
+    try:
+        return msgspec.json.decode(msgspec.json.encode(made), type=settings.Settings)
+    except msgspec.ValidationError as error:
+        raise ConfigurationError(str(error)) from error
+
+
+def _url(text: str, option: str, *, bare: bool = False) -> str:
+    """Return an address that can be asked; ``bare`` if no path may follow the host."""
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError as error:
+        raise ConfigurationError(f"{option} {text!r}: {error}") from error
+    wrong = parts.scheme not in {"http", "https"} or not parts.hostname or port == 0
+    if wrong or (bare and (parts.path.rstrip("/") or parts.query or parts.fragment)):
+        shape = "http(s)://HOST[:PORT]"
+        raise ConfigurationError(f"{option} {text!r} is not {shape}{'' if bare else '[/PATH]'}")
+    return text
+
+
+def _public_key(text: str) -> str:
+    if not re.fullmatch("[0-9a-f]{64}", text):
+        raise ConfigurationError(
+            f"--auditor {text!r} is not 32 bytes in lowercase hexadecimal, as `lydite auditor "
+            "init` prints them"
+        )
+    return text
+
+
+def _beacon(arguments: argparse.Namespace) -> settings.Beacon | None:
+    if (arguments.beacon is None) != (arguments.beacon_url is None):
+        raise ConfigurationError("--beacon and --beacon-url go together")
+    if arguments.beacon is None:
+        return None
+    try:
+        chain = decode(read_message(arguments.beacon), Chain)
+    except FormatError as error:
+        raise ConfigurationError(f"beacon chain {arguments.beacon}: {error}") from error
+    return settings.Beacon(chain=chain, url=_url(arguments.beacon_url, "--beacon-url"))
 
 
 def _witnesses(path: Path | None) -> tuple[str, tuple[settings.Witness, ...]]:
@@ -123,14 +172,18 @@ def _witnesses(path: Path | None) -> tuple[str, tuple[settings.Witness, ...]]:
     try:
         text = read(path)
         named = policies.parse(text).witnesses.values()
-    except FormatError as error:
+        policy = text.decode()
+    except (FormatError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"witnesses {path}: {error}") from error
-    found = [settings.Witness(url=each.url, vkey=str(each.key)) for each in named if each.url]
-    return text.decode(), tuple(found)
+    found = [
+        settings.Witness(url=_url(each.url, f"witnesses {path}:"), vkey=str(each.key))
+        for each in named
+        if each.url
+    ]
+    return policy, tuple(found)
 
 
-def _declaration(arguments: argparse.Namespace, provider: Signer) -> bytes:
-    root = measure(arguments.model).root
+def _declaration(arguments: argparse.Namespace, root: str, provider: Signer) -> bytes:
     name = arguments.model.resolve().name
     statement = Declaration(
         subject=(Subject(name=name, digest=Sha256(sha256=root)),),

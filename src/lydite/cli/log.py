@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 
 from lydite.appraisal.trust import Anchor, Trust
-from lydite.appraisal.trust import parse as parse_trust
 from lydite.auditor.gateway_client import GatewayClient
 from lydite.auditor.mirror import Mirror
 from lydite.cli.files import read, read_message
-from lydite.errors import ConfigurationError, FormatError
+from lydite.cli.reports import add_trust, load_trust
+from lydite.errors import ConfigurationError
 from lydite.messages import entry
 from lydite.signing import notes
 from lydite.tlog import checkpoint
@@ -22,14 +22,19 @@ from lydite.tlog.proof import Proof
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``lydite log``."""
     steps = parser.add_subparsers(dest="step", metavar="STEP", required=True)
-    status = steps.add_parser("status", help="what a log's newest checkpoint says")
-    mirror = steps.add_parser("mirror", help="fetch every entry and recompute the root")
-    prove = steps.add_parser("prove", help="write the .tlog-proof file of one entry")
-    check = steps.add_parser("check", help="check a .tlog-proof file")
+    summaries = {
+        "status": "say what a log's newest checkpoint says; check nothing",
+        "mirror": "fetch every entry and recompute the witnessed root",
+        "prove": "print the .tlog-proof file of one entry",
+        "check": "check a .tlog-proof file against an entry's bytes",
+    }
+    status, mirror, prove, check = (
+        steps.add_parser(name, help=text, description=text) for name, text in summaries.items()
+    )
     for each in (status, mirror, prove):
         each.add_argument("url", metavar="URL", help="the gateway")
     for each in (mirror, prove, check):
-        each.add_argument("--trust", type=Path, required=True, help="whom you trust")
+        add_trust(each)
         each.add_argument("--provider", help="its name in the trust file (default: the only one)")
     prove.add_argument("entry", type=int, metavar="N", help="1-based number of the entry")
     check.add_argument("proof", type=Path, metavar="PROOF", help="the .tlog-proof file")
@@ -90,7 +95,7 @@ def _prove(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    trust = _trust(arguments)
+    trust = load_trust(arguments.trust)
     proof = proofs.parse(read(arguments.proof))
     policy = trust.log_policy(_anchor(trust, arguments.provider))
     accepted = proofs.verify(proof, leaf_hash(read_message(arguments.leaf)), policy)
@@ -104,18 +109,11 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _synced(arguments: argparse.Namespace) -> Mirror:
-    trust = _trust(arguments)
+    trust = load_trust(arguments.trust)
     anchor = _anchor(trust, arguments.provider)
     mirror = Mirror(GatewayClient(arguments.url, ""), trust.log_policy(anchor))
     mirror.sync()
     return mirror
-
-
-def _trust(arguments: argparse.Namespace) -> Trust:
-    try:
-        return parse_trust(read_message(arguments.trust))
-    except FormatError as error:
-        raise ConfigurationError(f"trust file {arguments.trust}: {error}") from error
 
 
 def _anchor(trust: Trust, name: str | None) -> Anchor:

@@ -3,9 +3,11 @@
 import argparse
 import importlib
 import sys
-from typing import Protocol, cast
+from pathlib import Path
+from typing import Any, Protocol, cast
 
 from lydite import __version__
+from lydite.cli.reports import EXIT_CODES
 from lydite.errors import (
     FormatError,
     LyditeError,
@@ -49,9 +51,10 @@ def main(argv: list[str] | None = None) -> int:
     try:
         command = _load(name) if name in COMMANDS else None
         if command is not None:
-            subparser = parser.commands.choices[name]
-            command.configure(subparser)
-        arguments = parser.parse_args(words)
+            command.configure(parser.commands.choices[name])
+        arguments, unknown = parser.parse_known_args(words)
+        if unknown:  # the parser that knows the step shows how it is called
+            arguments.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
         if command is None:
             parser.print_help(sys.stderr)
             return 2
@@ -81,23 +84,33 @@ def complain(message: str, reason: Reason, hint: str | None = None) -> None:
         print(f"lydite: hint: {hint}", file=sys.stderr)
 
 
-class _Parser(argparse.ArgumentParser):
-    """An argument parser that keeps its sub-commands at hand."""
+class _Help(argparse.HelpFormatter):
+    """Says what holds where an option is not given, unless its help does already."""
 
-    commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        plain = isinstance(action.default, str | int | Path) and action.nargs != 0
+        said = action.help is None or "default" in action.help
+        return f"{action.help} (default: %(default)s)" if plain and not said else action.help
+
+
+class _Parser(argparse.ArgumentParser):
+    """Knows its sub-commands, which are made alike, and itself: ``parser`` of what it parsed."""
+
+    commands: "argparse._SubParsersAction[_Parser]"
+
+    def __init__(self, **fields: Any) -> None:
+        super().__init__(formatter_class=_Help, **fields)
+        self.set_defaults(parser=self)
 
 
 def _parser() -> _Parser:
     parser = _Parser(
         prog="lydite",
         description="lydite verifies AI inference: was this answer made by the declared model?",
-        epilog="exit codes: 0 consistent, 1 inconsistent or invalid, 2 usage, 3 misconfigured, "
-        "4 nothing learnt",
+        epilog=EXIT_CODES,
     )
     parser.add_argument("--version", action="version", version=f"lydite {__version__}")
-    parser.commands = parser.add_subparsers(
-        dest="command", metavar="COMMAND", parser_class=argparse.ArgumentParser
-    )
+    parser.commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     for name, summary in COMMANDS.items():
         parser.commands.add_parser(name, help=summary, description=summary)
     return parser
@@ -114,7 +127,7 @@ def _explain_missing(name: str, error: ModuleNotFoundError) -> int:
     complain(
         f"`lydite {name}` needs {error.name}, which is not installed",
         Reason.NEEDS_EXTRA,
-        f"run: pip install 'lydite[{_EXTRAS[name]}]'",
+        f"in a clone of the repository, run: pip install '.[{_EXTRAS[name]}]'",
     )
     return 2
 

@@ -17,6 +17,11 @@ _LIMIT_BYTES = 1 << 20
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``lydite receipt``."""
+    parser.epilog = (
+        "exit codes: 0 signed, in the witnessed log and about your bytes, which is not to say that "
+        "the declared model answered; 1 it is not; 2 usage; 4 it cannot be had, is not logged yet, "
+        "or was not compared with your bytes"
+    )
     parser.add_argument(
         "receipt", metavar="RECEIPT", help="URL of /v1/receipts/ID at a gateway, or a file of it"
     )

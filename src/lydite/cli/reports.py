@@ -14,6 +14,10 @@ from lydite.messages.canonical import encode
 from lydite.messages.tier import Tier
 
 TRUST_VARIABLE = "LYDITE_TRUST"
+EXIT_CODES = (
+    "exit codes: 0 consistent, 1 inconsistent or invalid, 2 usage, 3 misconfigured, "
+    "4 nothing learnt"
+)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -46,7 +50,8 @@ def render(report: Report) -> str:
     """Return the report as a person reads it."""
     mark = {"affirming": "✔", "contraindicated": "✘", "warning": "!", "none": "?"}
     words = report.headline or report.tier.words
-    lines = [f"{mark[report.tier.value]} {words}: {report.reason}"]
+    why = "" if report.reason is Reason.CONSISTENT else f": {report.reason}"
+    lines = [f"{mark[report.tier.value]} {words}{why}"]
     if report.detail:
         lines.append(f"  {report.detail}")
     lines += [f"  {fact.name}: {fact.value}" for fact in report.facts]

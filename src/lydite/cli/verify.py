@@ -6,11 +6,12 @@ from pathlib import Path
 
 from lydite.appraisal.verification import verify
 from lydite.cli.files import read
-from lydite.cli.reports import add_options, finish
+from lydite.cli.reports import EXIT_CODES, add_options, finish
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``lydite verify``."""
+    parser.epilog = EXIT_CODES
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="the bundle's file")
     parser.add_argument(
         "--max-age",

@@ -133,7 +133,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         source = LocalBeacon(signer, options.period, genesis_time_s=options.genesis)
         server = BeaconServer(source, options.host, options.port)
     except (LyditeError, OSError) as error:
-        sys.stderr.write(f"beacon: error: {error}\n")
+        sys.stderr.write(f"lydite: error: {error}\n")
         return 2
     chain = source.chain
     with server, contextlib.suppress(KeyboardInterrupt):
