@@ -92,8 +92,11 @@ docs: $(STAMP) ## the documentation, without a warning, in docs/_build/html
 BENCHES := $(patsubst bench/bench_%.py,%,$(wildcard bench/bench_*.py))
 
 bench-%: $(STAMP)
+	@test -f bench/bench_$*.py || { \
+	  echo "lydite: error: there is no benchmark $*" >&2; \
+	  echo "lydite: hint: there are: $(BENCHES)" >&2; exit 2; }
 	$(BIN)/python bench/bench_$*.py $(ARGS)
 
-clean: ## forget what was built, not what was installed
-	rm -rf build dist docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis \
+clean: ## forget what was built and what demos left, not what was installed
+	rm -rf build dist out docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis \
 	  .import_linter_cache
