@@ -38,12 +38,6 @@ AUDITOR = "fp32 arithmetic on the stored weights, one teacher-forced pass, batch
 SCRIPTS = ("calibrate_tokens.py", "derive_reference.py")
 TOKENS_AN_ANSWER = 128
 ERROR_PPM = 1000
-QUANTILES = (0.85, 0.99)
-"""Of the positive margins. Whatever lies below the first is one bin with the exact matches: an
-honest fp32 provider has none and a bf16 one has some, so every finer bin there would add its whole
-rate to the price of the composite null, ln(sum of ceilings) nats a token, and tell little."""
-TAIL_MICRO = (100_000, 500_000)
-"""Two further edges far beyond honest margins, where cheats live."""
 LEVEL_MILLI = 4000
 ONSET = math.log(2)
 """What it costs, in nats at most, that the cheat may have begun at any audit: from the first
@@ -95,8 +89,8 @@ def honest_reference(name: str, raw: Raw, kept: Path) -> Reference:
     groups: dict[str, list[Finding]] = {}
     for cell in CELLS:
         groups.setdefault(f"{cell.dtype}/drawn", []).extend(answers_of(raw, f"honest/{cell.name}"))
-    margins = np.concatenate([raw[f"honest/{cell.name}/margins"] for cell in CELLS])
-    edged = msgspec.structs.replace(blank_reference(name, noise_of(raw)), edges=edges_of(margins))
+    noise = noise_of(raw)
+    edged = msgspec.structs.replace(blank_reference(name, noise), edges=edges_of(noise))
     histograms = tuple(histogram(group, answers, edged) for group, answers in groups.items())
     return msgspec.structs.replace(
         edged,
@@ -111,11 +105,13 @@ def honest_reference(name: str, raw: Raw, kept: Path) -> Reference:
     )
 
 
-def edges_of(margins: NDArray[np.int32]) -> tuple[int, ...]:
-    """Return where the bins begin: at high quantiles of the positive margins, and beyond."""
-    positives = margins[margins > 0]
-    quantiles = [int(q) for q in np.quantile(positives, QUANTILES)] if len(positives) else []
-    return tuple(sorted({*(q for q in quantiles if 0 < q < TAIL_MICRO[0]), *TAIL_MICRO}))
+def edges_of(noise_micro: int) -> tuple[int, ...]:
+    """Return where the bins begin: at the largest margin that the logit noise can make of a tie.
+
+    Honest margins are smaller, and how often they occur hangs on the prompt: a client may pick
+    prompts on which honest implementations differ twenty times as often as on these.
+    """
+    return (2 * noise_micro,)
 
 
 def histogram(label: str, answers: Sequence[Finding], edged: Reference) -> Histogram:

@@ -9,8 +9,20 @@ import numpy as np
 import pytest
 
 from lydite.engines.weights import check_manifest
-from lydite.evidence.tokens.reference import Reference, null, parse
+from lydite.errors import Reason
+from lydite.evidence.tokens.reference import (
+    CHANNELS,
+    KIND,
+    MARGIN,
+    Reference,
+    channel_log10_e,
+    digest,
+    null,
+    parse,
+)
 from lydite.laboratory.streams import log10, log_path
+from lydite.messages.finding import Finding, Measure
+from lydite.messages.tier import Tier
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT / "data" / "reference" / "tokens"
@@ -47,14 +59,29 @@ def test_the_reference_names_what_it_was_made_from(model: str, script) -> None:
         reference.provenance.data: [DATA / f"{model}.npz"],
         reference.provenance.prompts: [DATA / "prompts.json"],
     }
-    for digest, paths in made_from.items():
-        assert hashlib.sha256(b"".join(map(Path.read_bytes, paths))).hexdigest() == digest
+    for named, paths in made_from.items():
+        assert hashlib.sha256(b"".join(map(Path.read_bytes, paths))).hexdigest() == named
     assert reference.weights_root == check_manifest(ROOT / "models" / model).root
 
 
 @pytest.mark.parametrize("model", MODELS)
 def test_the_price_of_the_composite_null_is_small(model: str) -> None:
     assert 1.0 < sum(null(committed(model))) < 1.006  # nats a token, nearly
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_no_prompt_that_a_client_picks_makes_a_near_tie_into_evidence(model: str) -> None:
+    reference = committed(model)
+    worst = 2 * reference.noise_micro  # two tokens, each off by the noise, the unlucky way round
+    tied = Finding(
+        kind=KIND,
+        tier=Tier.NONE,
+        reason=Reason.RECORDED,
+        reference=digest(reference),
+        measures=(Measure(name=MARGIN, unit="micro-logit", values=(worst - 1,)),),
+    )
+    levels = dict(channel_log10_e(reference, [tied] * 2000))
+    assert levels[CHANNELS[0]] <= 0.0
 
 
 @pytest.mark.parametrize("model", MODELS)
