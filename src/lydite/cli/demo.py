@@ -48,7 +48,8 @@ def _watched(options: Options, *, as_json: bool) -> list[Row]:
         return demo.run(options, _lines())
     with Live(console=console, refresh_per_second=4, transient=as_json) as live:
         rows = demo.run(options, lambda stage: live.update(table(stage)))
-    console.line()
+    if not as_json:
+        console.line()
     return rows
 
 
@@ -96,8 +97,8 @@ def _say(rows: list[Row]) -> None:
     for row in rows:
         mark = "✔" if row.right else "?" if row.undecided else "✘"
         print(
-            f"{mark} {row.name:<10}{Tier(row.tier).words}; from its bundle alone, offline: "
-            f"{Tier(row.verified).words}; a forged copy: {row.refused}"
+            f"{mark} {row.name:<10}{Tier(row.tier).words}; offline: {Tier(row.verified).words}; "
+            f"a forged copy: {row.refused}"
         )
     bundle = Path(rows[0].bundle)
     trust = bundle.parent / "trust.json"
