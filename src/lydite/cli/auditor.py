@@ -115,8 +115,10 @@ def _say(name: str, verdict: Verdict, path: Path, *, as_json: bool) -> None:
         fields = {"provider": name, "bundle": str(path), "verdict": json.loads(encode(verdict))}
         print(json.dumps(fields), flush=True)
         return
+    words = verdict.tier.words
+    why = "" if verdict.reason == words else f" ({verdict.reason})"
     print(
-        f"{name}: {verdict.tier.words} ({verdict.reason}), log10 E "
+        f"{name}: {words}{why}, log10 E "
         f"{verdict.log10_e_milli / 1000:.3f}, {verdict.scored} of {verdict.audited} receipts "
         f"scored, {verdict.tokens} tokens, {verdict.tokens_needed} needed; {path}",
         flush=True,
