@@ -55,7 +55,6 @@ HONEST = (
     Sampling(temperature=0.8, top_p=0.95, max_tokens=128),
     Sampling(temperature=1.0, top_p=0.95, max_tokens=128),
     Sampling(temperature=0.6, top_k=40, max_tokens=128),
-    Sampling(temperature=0.0, max_tokens=128),
 )
 """What honest streams are asked for, in turn."""
 

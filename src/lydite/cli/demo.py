@@ -25,7 +25,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``lydite demo``."""
     parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
     parser.add_argument("--out", type=Path, default=Path("out/demo"), help="where bundles go")
-    parser.add_argument("--requests", type=int, default=60, help="requests to each provider")
+    parser.add_argument("--requests", type=int, default=72, help="requests to each provider")
     parser.add_argument("--models", type=Path, default=Path("models"), help="model directories")
 
 

@@ -98,12 +98,14 @@ class TransformersEngine:
         Shape (len(output_ids), vocabulary).
 
         Raises:
-            FormatError: prompt or output is empty, has a token that the model does not know, or
-                both together do not fit into the context.
+            FormatError: the prompt is empty, a token is not one that the model knows, or both
+                together do not fit into the context.
         """
         every = [*prompt_ids, *output_ids]
-        if not prompt_ids or not output_ids or not all(0 <= t < self.vocabulary for t in every):
-            raise FormatError("tokens: none, or one that the model does not know")
+        if not prompt_ids or not all(0 <= t < self.vocabulary for t in every):
+            raise FormatError("tokens: no prompt, or one that the model does not know")
+        if not output_ids:
+            return np.zeros((0, self.vocabulary), dtype=np.float32)
         if len(every) > self.context_length:
             raise FormatError(
                 f"tokens: {len(every)} do not fit into {self.context_length}", Reason.TOO_LARGE

@@ -74,6 +74,6 @@ class Bigram:
 
     def logits(self, prompt_ids: Sequence[int], output_ids: Sequence[int]) -> NDArray[np.float32]:
         """Return the logits behind each output token, shape (tokens, vocabulary)."""
-        before = [prompt_ids[-1], *output_ids[:-1]]
+        before = [prompt_ids[-1], *output_ids][: len(output_ids)]
         rows: NDArray[np.float32] = self._table[before]
         return rows

@@ -53,10 +53,10 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     model: str = "lydite-base"
     """The declared model: a directory below ``models``, a file below ``references``."""
     cast: tuple[tuple[str, str], ...] = CAST
-    requests: int = 60
+    requests: int = 72
     rounds: int = 2
     max_tokens: int = 64
-    rate_ppm: int = 500_000
+    rate_ppm: int = 800_000
 
 
 class Row(msgspec.Struct, kw_only=True):
