@@ -360,6 +360,28 @@ class Dodging(World):
         return self.change_answer(answer) if self.left >= 0 else answer
 
 
+def erring(answer: bytes) -> bytes:
+    """Stream one honest token, an error, and then text that no auditor is to read."""
+    fields = json.loads(answer)
+    choice = fields["choices"][0]
+    first = {**choice, "text": choice["text"][0], "token_ids": choice["token_ids"][:1]}
+    events = [{"choices": [first]}, {"error": {"message": "hiccup"}}, {"choices": [{"text": "x"}]}]
+    return b"".join(b"data: " + json.dumps(e).encode() + b"\n\n" for e in events) + DONE
+
+
+DONE = b"data: [DONE]\n\n"
+
+
+def test_nothing_may_follow_an_error_in_a_stream() -> None:
+    assert judged(Odd(erring), stream=True) == (Tier.WARNING, Reason.ODD_ANSWER)
+
+
+def test_empty_answers_are_counted_and_affirm_nothing() -> None:
+    empty = re.compile(b'"text": "[^"]*", "token_ids": \\[[^]]*\\]')
+    world = Odd(lambda answer: empty.sub(b'"text": "", "token_ids": []', answer))
+    assert judged(world) == (Tier.NONE, Reason.NO_TOKEN_IDS)
+
+
 ODD_ANSWERS: list[Callable[[bytes], bytes]] = [
     lambda answer: answer.replace(b'"index": 0', b'"index": 1'),
     lambda answer: answer.replace(b'{"object"', b'{"error": {"x": 1}, "object"'),

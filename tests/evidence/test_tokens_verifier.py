@@ -293,3 +293,27 @@ def test_scoring_an_answer_takes_milliseconds(sampling: Sampling) -> None:
     started = time.process_time()
     verifier.verify(claims, logits, reference())
     assert time.process_time() - started < 0.2  # 0.03 s on an idle core; others share this one
+
+
+def test_tokens_before_which_honest_machines_differ_are_left_out() -> None:
+    dice = np.random.default_rng(5)
+    logits = dice.normal(0.0, 2.0, (4, VOCABULARY)).astype(np.float32)
+    others = logits + np.float32(3.0)  # a common shift changes no choice
+    others[1, logits[1].argmax()] += 1.0
+    others[2, logits[2].argmin()] += 1.0 if np.ptp(logits[2]) > verifier.LEADING_NATS else 0.0
+    found = verifier.settled(logits, others, reference(noise_micro=100_000))
+    assert found.tolist() == [True, False, True, True]
+
+
+def test_what_is_left_out_is_left_out_of_every_measure() -> None:
+    dice = np.random.default_rng(6)
+    logits = dice.normal(0.0, 2.0, (4, VOCABULARY)).astype(np.float32)
+    finding = verifier.verify(serve(logits, Sampling()), logits, reference())
+    kept = verifier.keep(finding, np.array([True, False, True, False]))
+    for measure, whole in zip(kept.measures, finding.measures, strict=True):
+        assert measure.values == (whole.values[0], whole.values[2])
+
+
+def test_logits_of_two_shapes_cannot_agree() -> None:
+    with pytest.raises(FormatError):
+        verifier.settled(np.zeros((2, 3)), np.zeros((3, 2)), reference())

@@ -22,9 +22,14 @@ _UNFINISHED = "\N{REPLACEMENT CHARACTER}"
 class Bench:
     """Verifiers for one declared model."""
 
-    def __init__(self, engine: Engine, reference: Reference) -> None:
+    def __init__(self, engine: Engine, reference: Reference, second: Engine | None = None) -> None:
+        """Take the declared model in the auditor's arithmetic, and in that of its data type.
+
+        Tokens before which the two disagree are not scored. Without ``second`` all of them are.
+        """
         self._engine = engine
         self._reference = reference
+        self._second = second
 
     def examine(self, receipt: Receipt, opening: Opening, *, declares_ids: bool) -> list[Finding]:
         """Return the findings of every kind of evidence on one drawn receipt."""
@@ -40,35 +45,53 @@ class Bench:
         5. It ends where the model, the request or the context ends it.
         6. The declared model scores each token.
         """
-        # 1.
-        try:
-            openings.check(opening, receipt)
-        except VerificationError as error:
-            raise UnavailableError(str(error), error.reason) from error
-        if not 200 <= opening.status < 300:
-            raise UnavailableError(f"answered with HTTP {opening.status}", Reason.UPSTREAM_FAILED)
-        # 2.
-        asked = tokens.asked(opening.path, opening.request_bytes())
-        check_covered(self._reference, asked.sampling)
+        # 1. and 2.
+        asked = self._asked(receipt, opening)
         prompt_ids = self._prompt_ids(asked)
         # 3. From here on a fault is the answer's doing, so it may not pass in silence.
         try:
             exchange = tokens.answered(asked, opening.response_bytes())
         except (FormatError, UnavailableError) as error:
             return _odd(error, receipt, asked, declares_ids=declares_ids)
+        if not exchange.output_ids:
+            raise UnavailableError("an answer of no tokens", Reason.NO_TOKEN_IDS)
         claimed = tokens.claims(exchange, prompt_ids, _seed(receipt, opening))
+        # 4. and 5.
+        fault = self._fault(exchange, claimed)
+        # 6.
+        return self._scored(claimed) if fault is None else _warning(fault)
+
+    def _asked(self, receipt: Receipt, opening: Opening) -> tokens.Asked:
+        try:
+            openings.check(opening, receipt)
+        except VerificationError as error:
+            raise UnavailableError(str(error), error.reason) from error
+        if not 200 <= opening.status < 300:
+            raise UnavailableError(f"answered with HTTP {opening.status}", Reason.UPSTREAM_FAILED)
+        asked = tokens.asked(opening.path, opening.request_bytes())
+        check_covered(self._reference, asked.sampling)
+        return asked
+
+    def _fault(self, exchange: tokens.Exchange, claimed: tokens.Claims) -> Reason | None:
+        """Return what is wrong with an answer as such, None if nothing is."""
         tokens.check_vocabulary(claimed, self._engine.vocabulary)
         if len(claimed.prompt_ids) + len(claimed.output_ids) > self._engine.context_length:
-            return _warning(Reason.ODD_ANSWER)
-        # 4.
+            return Reason.ODD_ANSWER
         if not self._spells(exchange):
-            return _warning(Reason.TEXT_DIFFERS)
-        # 5.
-        if not self._ended(exchange, len(claimed.prompt_ids)):
-            return _warning(Reason.CUT_SHORT)
-        # 6.
+            return Reason.TEXT_DIFFERS
+        return None if self._ended(exchange, len(claimed.prompt_ids)) else Reason.CUT_SHORT
+
+    def _scored(self, claimed: tokens.Claims) -> Finding:
+        """Score the tokens before which honest machines agree."""
         logits = self._engine.logits(claimed.prompt_ids, claimed.output_ids)
-        return verifier.verify(claimed, logits, self._reference)
+        finding = verifier.verify(claimed, logits, self._reference)
+        if self._second is None:
+            return finding
+        others = self._second.logits(claimed.prompt_ids, claimed.output_ids)
+        kept = verifier.settled(logits, others, self._reference)
+        if not kept.any():
+            raise UnavailableError("honest machines differ throughout", Reason.UNCALIBRATED)
+        return verifier.keep(finding, kept)
 
     def _prompt_ids(self, asked: tokens.Asked) -> list[int]:
         prompt = asked.prompt
@@ -95,7 +118,7 @@ class Bench:
     def _ended(self, exchange: tokens.Exchange, prompt: int) -> bool:
         """Say whether an answer that is complete had a reason to end; a broken one needs none."""
         count, limit = len(exchange.output_ids), exchange.sampling.max_tokens
-        if not exchange.complete or not count:
+        if not exchange.complete:
             return True
         if exchange.finish_reason == "length":
             full = prompt + count >= self._engine.context_length
@@ -113,15 +136,15 @@ def _odd(
 ) -> Finding:
     """Return the finding on an answer that cannot be read as one to its request.
 
-    Excused are ids that were never declared, a stream that broke before its first token, and an
-    answer in one piece that did not arrive; nothing else.
+    Excused are ids that were never declared, and an answer in one piece that did not arrive;
+    nothing else: what a client could read has to be accounted for.
     """
-    whole = receipt.predicate.response.outcome == "complete"
+    served = receipt.predicate.response
     if error.reason is Reason.NO_TOKEN_IDS:
-        if declares_ids and whole:
+        if declares_ids:
             return _warning(Reason.NO_TOKEN_IDS)
         raise UnavailableError(str(error), error.reason) from error
-    if not whole and not asked.streamed:
+    if served.outcome != "complete" and not (asked.streamed or served.streamed):
         raise UnavailableError("the answer did not arrive", Reason.UPSTREAM_FAILED) from error
     return _warning(Reason.ODD_ANSWER)
 

@@ -61,7 +61,8 @@ def _auditors(settings: Settings) -> list[tuple[Gateway, Auditor]]:
     reference = references.parse(read_message(Path(settings.reference)))
     check_root(Path(settings.model), reference.weights_root)
     signer = keys.load(Path(settings.key))
-    bench = Bench(TransformersEngine.load(Path(settings.model), "fp32"), reference)
+    exact = TransformersEngine.load(Path(settings.model), "fp32")
+    bench = Bench(exact, reference, TransformersEngine.load(Path(settings.model), "bf16"))
     auditors = []
     for gateway in settings.gateways:
         anchor = _anchor(anchors, gateway.provider)

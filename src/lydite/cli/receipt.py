@@ -1,6 +1,7 @@
 """``lydite receipt``: a client checks the receipt of its own request."""
 
 import argparse
+import http.client
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -53,7 +54,7 @@ def _fetch(place: str) -> bytes:
             return bytes(answer.read(_LIMIT_BYTES))
     except urllib.error.HTTPError as error:
         raise UnavailableError(f"{place}: HTTP {error.code}") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         raise UnavailableError(f"{place}: {error}") from error
 
 

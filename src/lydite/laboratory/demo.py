@@ -169,7 +169,9 @@ def _bench(options: Options, reference: references.Reference) -> Bench:
     # torch takes seconds to import, which pass while the servers start
     from lydite.engines.transformers_engine import TransformersEngine
 
-    return Bench(TransformersEngine.load(options.models / options.model, "fp32"), reference)
+    place = options.models / options.model
+    exact = TransformersEngine.load(place, "fp32")
+    return Bench(exact, reference, TransformersEngine.load(place, "bf16"))
 
 
 def _auditor(

@@ -278,13 +278,18 @@ def _streamed(response: bytes) -> tuple[list[_Choice], bool]:
         if data.startswith(_DONE):  # some clients stop here, others read on
             raise FormatError("answer: an end of the stream that is none", Reason.ODD_ANSWER)
         try:
-            said = _choices(data)
-        except UnavailableError:  # the server failed on the way; what came before it counts
-            break
-        if len(said) > 1:  # clients read the first
-            raise FormatError("answer: several choices in one event", Reason.ODD_ANSWER)
-        choices += said
+            choices += _event(data)
+        except UnavailableError as error:  # what came before the server failed counts
+            if any(later != _DONE for later in events):  # some clients read on
+                raise FormatError("answer: events after an error", Reason.ODD_ANSWER) from error
     return choices, False
+
+
+def _event(data: bytes) -> list[_Choice]:
+    said = _choices(data)
+    if len(said) > 1:  # clients read the first
+        raise FormatError("answer: several choices in one event", Reason.ODD_ANSWER)
+    return said
 
 
 def _events(stream: bytes) -> Iterator[bytes]:
@@ -300,6 +305,8 @@ def _events(stream: bytes) -> Iterator[bytes]:
     data: list[bytes] = []
     for line in lines:
         field, _, value = line.partition(b":")
+        if field != b"data" and len(line.decode("utf-8", "replace").splitlines()) > 1:
+            raise FormatError("answer: a line that some clients read as two", Reason.ODD_ANSWER)
         if field == b"event":
             raise FormatError("answer: an event with a name", Reason.ODD_ANSWER)
         if field == b"data":

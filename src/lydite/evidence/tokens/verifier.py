@@ -7,6 +7,7 @@ reads them against the Reference Value.
 
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -29,6 +30,8 @@ from lydite.messages.tier import Tier
 
 CLIP_NATS = 6.0
 """Surprisals are clipped here before they are centred."""
+LEADING_NATS = 8.0
+"""Tokens this far behind the best one are drawn too rarely to matter to an honest machine."""
 MARGIN_UNIT, SURPRISAL_UNIT = "micro-logit", "micro-nat/6"
 
 _Row = NDArray[np.float64]
@@ -90,6 +93,44 @@ def verify(claims: Claims, logits: NDArray[np.floating], reference: Reference) -
         reference=expected.digest(reference),
         measures=measures[1:] if reference.sampler == "none" else measures,
     )
+
+
+def settled(
+    logits: NDArray[np.floating], others: NDArray[np.floating], reference: Reference
+) -> _Set:
+    """Return for every output token whether two honest machines agree on what comes before it.
+
+    ``logits`` and ``others`` have shape (output tokens, vocabulary), both of the declared model
+    after the same tokens: in the auditor's arithmetic, and in that of the declared data type. They
+    agree where no two tokens within ``LEADING_NATS`` of the best one differ between them by more
+    than the reference's noise. That depends on what came before a token and not on the token, so
+    leaving out the others biases nothing; it keeps a client from picking prompts that honest
+    machines read unlike one another.
+
+    Raises:
+        FormatError: the two do not have the same shape.
+    """
+    if logits.shape != others.shape:
+        raise FormatError(f"logits of shapes {logits.shape} and {others.shape}")
+    if not len(logits):
+        return np.zeros(0, dtype=bool)
+    difference = others.astype(np.float64) - logits
+    leading = logits >= logits.max(axis=1, keepdims=True) - LEADING_NATS
+    highest = np.where(leading, difference, -np.inf).max(axis=1)
+    lowest = np.where(leading, difference, np.inf).min(axis=1)
+    agree: _Set = SCALE_MICRO * (highest - lowest) <= reference.noise_micro
+    return agree
+
+
+def keep(finding: Finding, kept: _Set) -> Finding:
+    """Return ``finding`` with the scores of the tokens in ``kept`` alone."""
+    measures = tuple(
+        msgspec.structs.replace(
+            measure, values=tuple(v for v, k in zip(measure.values, kept, strict=True) if k)
+        )
+        for measure in finding.measures
+    )
+    return msgspec.structs.replace(finding, measures=measures)
 
 
 def support(scaled: _Row, sampling: Sampling, slack: float) -> Support:
