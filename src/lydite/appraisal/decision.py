@@ -47,7 +47,7 @@ def decide(
         [channel.log10_e_milli / 1000 * math.log(10) for channel in channels],
         [channel.weight_ppm / WHOLE_PPM for channel in channels],
     )
-    weighed = [size for finding in recorded if (size := _weighed(policy, finding))]
+    weighed = [size for finding in recorded for size in _weighed(policy, finding)]
     verdict = Verdict(
         tier=Tier.NONE,
         reason=Reason.UNDERPOWERED,
@@ -120,11 +120,14 @@ def _commonest(reasons: Sequence[Reason]) -> Reason:
     return max(counts, key=counts.__getitem__, default=Reason.UNAVAILABLE)
 
 
-def _weighed(policy: Policy, finding: Finding) -> int:
-    """Return how many tokens of a finding the policy weighs some measure of."""
+def _weighed(policy: Policy, finding: Finding) -> list[int]:
+    """Return how many tokens of a finding the policy weighs, empty if it weighs none of its rows.
+
+    A row may be there without a token: then honest machines differ throughout that answer.
+    """
     channels = {weight.channel for weight in policy.weights}
     sizes = [len(m.values) for m in finding.measures if f"{finding.kind}/{m.name}" in channels]
-    return max(sizes, default=0)
+    return sizes and [max(sizes)]
 
 
 def _channels(

@@ -88,10 +88,7 @@ class Bench:
         if self._second is None:
             return finding
         others = self._second.logits(claimed.prompt_ids, claimed.output_ids)
-        kept = verifier.settled(logits, others, self._reference)
-        if not kept.any():
-            raise UnavailableError("honest machines differ throughout", Reason.UNCALIBRATED)
-        return verifier.keep(finding, kept)
+        return verifier.keep(finding, verifier.settled(logits, others, self._reference))
 
     def _prompt_ids(self, asked: tokens.Asked) -> list[int]:
         prompt = asked.prompt
