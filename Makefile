@@ -35,7 +35,7 @@ $(STAMP): pyproject.toml requirements-dev.txt constraints.txt
 	  echo "lydite: error: $(PYTHON) cannot make virtual environments" >&2; \
 	  echo "lydite: hint: on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "installing into $(VENV); the first time takes minutes"
+	@echo "installing into $(VENV); the first time takes minutes" >&2
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 	  -c constraints.txt -r requirements-dev.txt -e '.[demo]'
 	@touch $@
