@@ -22,7 +22,7 @@ Place = tuple[str | int, ...]
 def world() -> World:
     made = World()
     for _ in range(2):
-        made.traffic(6)
+        made.traffic(9, 64)  # enough tokens, whichever of them the draw takes
         made.judged(600_000)
     return made
 

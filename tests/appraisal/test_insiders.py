@@ -390,6 +390,8 @@ ODD_ANSWERS: list[Callable[[bytes], bytes]] = [
     lambda answer: answer.replace(b'"finish_reason": "length"', b'"finish_reason": NaN'),
     lambda answer: answer.replace(b'"token_ids": [', b'"token_ids": [-1, '),
     lambda answer: answer.decode().encode("utf-16"),
+    lambda answer: answer.replace(b'"text"', b'"Text": "x", "text"'),
+    lambda answer: answer.replace(b'"text"', b'"text": "x", "text"'),
     lambda answer: answer.replace(b'"text"', b'"message": {"content": "x"}, "text"'),
 ]
 

@@ -47,6 +47,8 @@ class Bench:
         """
         # 1. and 2.
         asked = self._asked(receipt, opening)
+        if not 200 <= opening.status < 300:
+            return _failed(opening)
         prompt_ids = self._prompt_ids(asked)
         # 3. From here on a fault is the answer's doing, so it may not pass in silence.
         try:
@@ -66,8 +68,6 @@ class Bench:
             openings.check(opening, receipt)
         except VerificationError as error:
             raise UnavailableError(str(error), error.reason) from error
-        if not 200 <= opening.status < 300:
-            raise UnavailableError(f"answered with HTTP {opening.status}", Reason.UPSTREAM_FAILED)
         asked = tokens.asked(opening.path, opening.request_bytes())
         check_covered(self._reference, asked.sampling)
         return asked
@@ -144,6 +144,13 @@ def _odd(
     if served.outcome != "complete" and not (asked.streamed or served.streamed):
         raise UnavailableError("the answer did not arrive", Reason.UPSTREAM_FAILED) from error
     return _warning(Reason.ODD_ANSWER)
+
+
+def _failed(opening: Opening) -> Finding:
+    """Return the finding on an error: no answer, unless it is one under another status."""
+    if b'"choices"' in opening.response_bytes():
+        return _warning(Reason.ODD_ANSWER)
+    raise UnavailableError(f"answered with HTTP {opening.status}", Reason.UPSTREAM_FAILED)
 
 
 def _warning(reason: Reason) -> Finding:

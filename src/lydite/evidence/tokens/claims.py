@@ -9,6 +9,7 @@ one text is read, where every client of its API reads it; one that shows another
 """
 
 import codecs
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -20,6 +21,9 @@ from lydite.evidence.tokens.sampling import UNDERSTOOD, Sampling, from_request
 T = TypeVar("T")
 TokenId = Annotated[int, msgspec.Meta(ge=0, lt=1 << 31)]
 _DONE = b"[DONE]"
+_SHAPE = {"choices", "error", "index", "finish_reason", "message", "delta"}
+_NAMES = _SHAPE | {"content", "role", "text", "token_ids"}
+"""What clients read of an answer, some of them in any case."""
 _ROLES = frozenset({"system", "user", "assistant"})
 """Whose messages every server renders as the chat template says."""
 _HARMLESS = frozenset(
@@ -260,11 +264,19 @@ def _whole(response: bytes) -> list[_Choice]:
 
 def _choices(payload: bytes) -> list[_Choice]:
     answer = _decode("answer", payload, dict[str, Any])
+    json.loads(payload, object_pairs_hook=_check_names)
     if answer.get("error"):
         raise UnavailableError("the answer is an error", Reason.UPSTREAM_FAILED)
     if answer.get("error") is not None:  # some clients stop here, others read on
         raise FormatError("answer: an error that is none", Reason.ODD_ANSWER)
     return _convert(answer, _Answer).choices
+
+
+def _check_names(pairs: list[tuple[str, Any]]) -> None:
+    """Refuse an object in which some clients would read another value than the auditor does."""
+    names = [name.casefold() if name.casefold() in _NAMES else name for name, _ in pairs]
+    if len(set(names)) != len(names):
+        raise FormatError("answer: a name that occurs twice", Reason.ODD_ANSWER)
 
 
 def _streamed(response: bytes) -> tuple[list[_Choice], bool]:
