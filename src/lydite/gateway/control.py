@@ -21,7 +21,6 @@ from lydite.errors import (
 )
 from lydite.gateway import heads
 from lydite.gateway.answers import Answer, Route
-from lydite.gateway.checkpointer import Checkpointer
 from lydite.gateway.client import RefusedError, Request
 from lydite.gateway.epochs import Epochs
 from lydite.gateway.pairs import Journal
@@ -31,6 +30,7 @@ from lydite.messages.canonical import Message, encode
 from lydite.messages.entry import EntryKind
 from lydite.signing.dsse import Envelope, KeyId, PublicKey, open_envelope
 from lydite.tlog import tiles
+from lydite.tlog.checkpointer import Checkpointer
 from lydite.tlog.hashing import HASH_BYTES
 from lydite.tlog.store import LogStore
 

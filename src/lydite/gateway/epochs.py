@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 from lydite.errors import ConfigurationError, FormatError, Reason, UnavailableError
 from lydite.gateway.beacons import BeaconClient
-from lydite.gateway.checkpointer import Checkpointer
 from lydite.gateway.pairs import Journal
 from lydite.gateway.recorder import Recorder
 from lydite.gateway.settings import Beacon
@@ -23,6 +22,7 @@ from lydite.signing.dsse import KeyId, open_envelope
 from lydite.signing.keys import Signer, sign_envelope
 from lydite.tlog import checkpoint as checkpoints
 from lydite.tlog.checkpoint import Checkpoint
+from lydite.tlog.checkpointer import Checkpointer
 
 
 class Hands(NamedTuple):

@@ -12,7 +12,6 @@ import msgspec
 
 from lydite.errors import ConfigurationError, FormatError, LyditeError
 from lydite.gateway.beacons import BeaconClient
-from lydite.gateway.checkpointer import Checkpointer
 from lydite.gateway.client import ClientConnection
 from lydite.gateway.control import Control, Office
 from lydite.gateway.desk import Desk
@@ -29,6 +28,7 @@ from lydite.signing import keys, notes
 from lydite.signing.dsse import PublicKey, digest, key_id, open_envelope
 from lydite.signing.keys import Signer
 from lydite.tlog import policy as policies
+from lydite.tlog.checkpointer import Checkpointer
 from lydite.tlog.store import LogStore
 from lydite.tlog.witness_client import WitnessClient
 
