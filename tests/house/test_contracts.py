@@ -18,6 +18,7 @@ LINT = (
 PURE_ROOMS = ("messages", "signing", "statistics", "sampling", "appraisal", "tlog")
 DOES_IO = {
     "lydite.signing.keys": "holds private keys and their files",
+    "lydite.tlog.checkpointer": "asks witnesses, at every beat",
     "lydite.tlog.disk": "files of the log",
     "lydite.tlog.recovery": "files of the log",
     "lydite.tlog.store": "files of the log",
