@@ -96,6 +96,10 @@ class Reason(enum.StrEnum):
     """The state moved on; the answer says to where."""
     UPSTREAM_FAILED = "upstream-failed"
     """The model server failed before or during its answer."""
+    NO_UPSTREAM = "no-upstream"
+    """No model server that could answer is up at present."""
+    UNSERVED_MODEL = "unserved-model"
+    """No model server behind this gateway serves the model that was asked for."""
     CONFIGURATION = "configuration"
     """A setting, path or argument cannot be used."""
 

@@ -12,7 +12,7 @@ import uvloop
 
 from lydite.gateway import settings as gateway_settings
 from lydite.gateway.service import Gateway
-from lydite.gateway.settings import Limits, Settings
+from lydite.gateway.settings import Health, Limits, Settings
 from lydite.messages.canonical import encode
 from lydite.messages.declaration import Declaration, Predicate
 from lydite.messages.statement import subject
@@ -58,6 +58,7 @@ def prepare(directory: Path, upstream: str, **changes: Any) -> Settings:
         audit_token=TOKEN,
         checkpoint_ms=100,
         limits=Limits(sweep_ms=50),
+        health=Health(interval_ms=0),
     )
     return msgspec.structs.replace(base, **changes)
 

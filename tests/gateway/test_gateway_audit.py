@@ -177,10 +177,10 @@ def test_epochs_follow_one_another_without_gap(audited: Audited) -> None:
 def test_epochs_survive_a_restart(bench: Bench, audited: Audited) -> None:
     play(audited.port, plain(chat()))
     before = epoch.parse(unpack(open_epoch(audited.port, 1_000_000), key(audited, "gateway")))
-    drawn = set(audited.gateway._desk._control._office.epochs._drawn)
+    drawn = set(audited.gateway._control._office.epochs._drawn)
     bench.stop(audited.gateway)
     again = audited.gateway = bench.gateway("audited", **audited.changes)
-    office = again._desk._control._office
+    office = again._control._office
     assert office.epochs._drawn == drawn
     assert len(office.journal) == office.log.size
     after = epoch.parse(unpack(open_epoch(again.port), key(audited, "gateway"))).predicate
@@ -243,7 +243,7 @@ def test_an_auditors_entry_is_taken_once(audited: Audited) -> None:
         ask(audited.port, get(b"/v1/log/envelopes/" + digest(envelope).hex().encode())).body
         == envelope
     )
-    office = audited.gateway._desk._control._office
+    office = audited.gateway._control._office
     leaf = entry.parse(office.log.entry(first["index"] - 1))
     assert (leaf.kind, leaf.env) == ("audit", digest(envelope).hex())
 
@@ -277,7 +277,7 @@ def test_a_result_is_an_entry_too(audited: Audited) -> None:
     )
     status, said = enter(audited, sign_envelope(encode(statement), AUDITOR))
     assert status == 200
-    office = audited.gateway._desk._control._office
+    office = audited.gateway._control._office
     assert entry.parse(office.log.entry(said["index"] - 1)).kind == "result"
 
 

@@ -288,6 +288,7 @@ def test_settings_are_read_from_toml_and_json_and_refused_by_name(tmp_path: Path
         audit_token = "{settings.audit_token}"
         checkpoint_ms = {settings.checkpoint_ms}
         limits.sweep_ms = {settings.limits.sweep_ms}
+        health.interval_ms = {settings.health.interval_ms}
         [keys]
         gateway = "{settings.keys.gateway}"
         provider = "{settings.keys.provider}"
@@ -310,6 +311,7 @@ def test_settings_are_read_from_toml_and_json_and_refused_by_name(tmp_path: Path
     [
         ({"upstream": "ftp://x"}, "upstream"),
         ({"upstream": "http://x/v1"}, "bare origin"),
+        ({"upstream": None}, "one upstream, or several"),
         ({"declaration": "/nowhere"}, "declaration"),
         ({"policy": "quorum some\n"}, "witnesses"),
         ({"auditors": ("zz",)}, "auditor key"),

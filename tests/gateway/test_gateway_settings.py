@@ -7,14 +7,20 @@ import msgspec
 import pytest
 
 from lydite.gateway.beacons import BeaconClient
-from lydite.gateway.settings import Beacon, Limits, Settings
+from lydite.gateway.settings import Beacon, Health, Limits, Settings
 from lydite.sampling.beacon import QUICKNET
 
 PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
 
 
 @pytest.mark.parametrize(
-    ("kind", "title"), [(Settings, "## Gateway"), (Limits, "### Limits"), (Beacon, "### Beacon")]
+    ("kind", "title"),
+    [
+        (Settings, "## Gateway"),
+        (Limits, "### Limits"),
+        (Beacon, "### Beacon"),
+        (Health, "### Health"),
+    ],
 )
 def test_the_page_tells_the_defaults_that_the_code_has(
     kind: type[msgspec.Struct], title: str

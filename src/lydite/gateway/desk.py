@@ -2,10 +2,10 @@
 
 import os
 from collections.abc import Callable
+from typing import Protocol
 
-from lydite.gateway.answers import Errand
+from lydite.gateway.answers import Errand, Route
 from lydite.gateway.client import ClientConnection, Handler, RefusedError, Request
-from lydite.gateway.control import Control
 from lydite.gateway.exchange import Exchange, Identity, Plane
 from lydite.gateway.relay import Relay
 from lydite.messages.commitment import Salt
@@ -15,15 +15,31 @@ RECEIPTED = frozenset((b"/v1/chat/completions", b"/v1/completions"))
 _RELAYED = b"/v1/models"
 
 
+class Routes(Protocol):
+    """Who answers what is not an engine's: the office, or the way to it from another process."""
+
+    def route(self, method: bytes, target: bytes) -> Route:
+        """Return who answers.
+
+        Raises:
+            RefusedError: 404 or 405.
+        """
+
+
 class Desk:
     """Every open connection, and what it may ask for."""
 
-    def __init__(self, plane: Plane, control: Control, now: Callable[[], float]) -> None:
+    def __init__(self, plane: Plane, control: Routes, now: Callable[[], float]) -> None:
         self.limits = plane.limits
         self.clients: set[ClientConnection] = set()
         self._plane = plane
         self._control = control
         self._now = now
+
+    def renew(self, plane: Plane) -> None:
+        """Serve new requests by this; connections keep the limits that they came under."""
+        self.limits = plane.limits
+        self._plane = plane
 
     def admit(self, method: bytes, target: bytes) -> None:
         """Refuse what leads nowhere before a body is read.
@@ -45,7 +61,7 @@ class Desk:
             identity = Identity(os.urandom(16).hex(), Salt(os.urandom(32)))
             return Exchange(self._plane, request, client, identity, self._now())
         if path == _RELAYED:
-            return Relay(self._plane.pool, request, client, self._now())
+            return Relay(self._plane.fleet, request, client, self._now())
         return Errand(self._control.route(request.method, request.target), request, client)
 
     def sweep(self) -> None:
@@ -53,4 +69,4 @@ class Desk:
         now = self._now()
         for client in list(self.clients):
             client.sweep(now)
-        self._plane.pool.sweep()
+        self._plane.fleet.sweep()

@@ -7,14 +7,15 @@ never made to look complete.
 
 from typing import NamedTuple, Protocol
 
-from lydite.errors import FormatError, LyditeError, Reason, UnavailableError
+from lydite.errors import FormatError, LyditeError, Reason, StorageError, UnavailableError
 from lydite.gateway import heads, wire
 from lydite.gateway.client import Request
 from lydite.gateway.events import EventCutter
+from lydite.gateway.fleet import Fleet
 from lydite.gateway.heads import Field
-from lydite.gateway.pool import Call, Pool
+from lydite.gateway.pool import Call
 from lydite.gateway.receipts import Draft
-from lydite.gateway.recorder import Entered, Recorder
+from lydite.gateway.recorder import Done, Entered
 from lydite.gateway.settings import Limits
 from lydite.messages import commitment
 from lydite.messages.commitment import ResponseCommitment, Salt
@@ -39,11 +40,24 @@ class Reply(Protocol):
         """Take note that the answer is written."""
 
 
+class Records(Protocol):
+    """Who makes receipts: the recorder, or the way to it from another process."""
+
+    failing: bool
+    """Whether nothing can be recorded at present."""
+
+    def clock_ms(self) -> int:
+        """Return the time of day in milliseconds since 1970."""
+
+    def submit(self, work: Draft, done: Done) -> None:
+        """Record ``work``; ``done`` is called in the loop when it is in the log, or cannot be."""
+
+
 class Plane(NamedTuple):
     """What every exchange of one gateway shares."""
 
-    pool: Pool
-    recorder: Recorder
+    fleet: Fleet
+    recorder: Records
     limits: Limits
 
 
@@ -83,15 +97,21 @@ class Exchange:
     def start(self) -> None:
         """Send the request on, unless no receipt could be kept."""
         if self._plane.recorder.failing:
-            self._answer_disk_full()
+            self._refuse(StorageError(_NO_RECEIPT))
+            return
+        try:
+            model = self._plane.fleet.model_of(self._request.body)
+            pool = self._plane.fleet.choose(model)
+        except LyditeError as error:
+            self._refuse(error)
             return
         seed = commitment.sampling_seed(self._salt, self._asked)
         own = ((b"x-request-id", self._id.encode()), (wire.SEED_HEADER, b"%d" % seed))
-        request, pool = self._request, self._plane.pool
+        request = self._request
         head = heads.upstream_head(
             request.method, request.target, pool.host, request.fields, len(request.body), own
         )
-        self._call = pool.call(head + request.body, self)
+        self._call = pool.call(head + request.body, self, model)
 
     def pause(self) -> None:
         """Let the engine wait."""
@@ -113,8 +133,11 @@ class Exchange:
     def sweep(self, now: float) -> None:
         """Give up on an engine that has been silent for too long."""
         self._now = now
-        silent = now - self._heard > self._plane.limits.upstream_idle_ms / 1000
-        if silent and not self._over:
+        limits = self._plane.limits
+        limit_ms = limits.upstream_idle_ms if self._status else limits.first_byte_ms
+        if now - self._heard > limit_ms / 1000 and not self._over:
+            if self._call is not None:
+                self._call.expire()
             self._break(UnavailableError("engine: silent for too long", Reason.UPSTREAM_FAILED))
 
     # What the engine's connection tells (a Sink).
@@ -250,7 +273,7 @@ class Exchange:
         if isinstance(result, Entered):
             self._release(self._compact(result))
         elif self._cutter is None:
-            self._answer_disk_full()
+            self._refuse(StorageError(_NO_RECEIPT))
         else:
             self._finish_stream(heads.fault_event(_NO_RECEIPT, result.reason))
 
@@ -271,10 +294,12 @@ class Exchange:
         self._client.write(self._framed(last) + end)
         self._client.finished(keep=self._request.keep)
 
-    def _answer_disk_full(self) -> None:
+    def _refuse(self, error: LyditeError) -> None:
+        """Answer that there is no answer, and no receipt: no engine was asked, or none is kept."""
         self._over = True
         keep = self._request.keep
-        self._client.write(heads.fault(_NO_RECEIPT, Reason.DISK_FULL, 503, keep=keep))
+        status = 400 if isinstance(error, FormatError) else 503
+        self._client.write(heads.fault(str(error), error.reason, status, keep=keep))
         self._client.finished(keep=keep)
 
     def _framed(self, data: bytes) -> bytes:

@@ -4,8 +4,9 @@ from lydite.errors import LyditeError, Reason, UnavailableError
 from lydite.gateway import heads
 from lydite.gateway.client import Request
 from lydite.gateway.exchange import Reply
+from lydite.gateway.fleet import Fleet
 from lydite.gateway.heads import Field
-from lydite.gateway.pool import Call, Pool
+from lydite.gateway.pool import Call
 
 _ANSWER_BYTES = 1024 * 1024
 _TIMEOUT_S = 30.0
@@ -14,8 +15,8 @@ _TIMEOUT_S = 30.0
 class Relay:
     """State of one such request: a Handler for the client, a Sink for the engine."""
 
-    def __init__(self, pool: Pool, request: Request, client: Reply, now: float) -> None:
-        self._pool = pool
+    def __init__(self, fleet: Fleet, request: Request, client: Reply, now: float) -> None:
+        self._fleet = fleet
         self._request = request
         self._client = client
         self._deadline = now + _TIMEOUT_S
@@ -26,11 +27,16 @@ class Relay:
 
     def start(self) -> None:
         """Send the request on."""
-        request, host = self._request, self._pool.host
+        request = self._request
+        try:
+            pool = self._fleet.choose()
+        except UnavailableError as error:
+            self._answer_fault(str(error), error.reason, 503)
+            return
         head = heads.upstream_head(
-            request.method, request.target, host, request.fields, len(request.body), ()
+            request.method, request.target, pool.host, request.fields, len(request.body), ()
         )
-        self._call = self._pool.call(head + request.body, self)
+        self._call = pool.call(head + request.body, self)
 
     def pause(self) -> None:
         """Do nothing: the answer is small and held as a whole."""
@@ -85,6 +91,9 @@ class Relay:
         if call is None:
             return
         call.cancel()
+        self._answer_fault(message, Reason.UPSTREAM_FAILED, 502)
+
+    def _answer_fault(self, message: str, reason: Reason, status: int) -> None:
         keep = self._request.keep
-        self._client.write(heads.fault(message, Reason.UPSTREAM_FAILED, 502, keep=keep))
+        self._client.write(heads.fault(message, reason, status, keep=keep))
         self._client.finished(keep=keep)

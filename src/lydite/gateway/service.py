@@ -11,14 +11,12 @@ from typing import Self
 import msgspec
 
 from lydite.errors import ConfigurationError, FormatError, LyditeError
+from lydite.gateway import front
 from lydite.gateway.beacons import BeaconClient
-from lydite.gateway.client import ClientConnection
 from lydite.gateway.control import Control, Office
-from lydite.gateway.desk import Desk
 from lydite.gateway.epochs import Epochs, Hands
-from lydite.gateway.exchange import Plane
+from lydite.gateway.front import Front
 from lydite.gateway.pairs import Journal
-from lydite.gateway.pool import Pool
 from lydite.gateway.receipts import Stamp
 from lydite.gateway.recorder import Recorder
 from lydite.gateway.settings import Settings
@@ -46,6 +44,7 @@ class Gateway:
             StorageError: the state is damaged or the disk refuses.
         """
         self._settings = settings
+        self._prepared = front.prepare(settings)
         state = Path(settings.state)
         signers = {
             name: keys.load(Path(path))
@@ -64,17 +63,16 @@ class Gateway:
         self._recorder = Recorder(self._journal, self._log, stamp, clock)
         self._clock = clock
         self._tasks: list[asyncio.Task[None]] = []
-        self._server: asyncio.Server | None = None
-        self._desk: Desk | None = None
-        self._pool: Pool | None = None
+        self._front: Front | None = None
+        self._control: Control | None = None
+        self._port = 0
 
     @property
     def port(self) -> int:
         """The port that it listens on, once started."""
-        if self._server is None:
+        if not self._port:
             raise ConfigurationError("the gateway is not started")
-        port: int = self._server.sockets[0].getsockname()[1]
-        return port
+        return self._port
 
     @property
     def log_key(self) -> notes.VerifierKey:
@@ -99,27 +97,17 @@ class Gateway:
         _check_first(self._log, self._journal, self._declaration)
         self._recorder.start(loop)
         await self._recorder.enter("declaration", self._declaration)
-        limits = self._settings.limits
-        self._pool = Pool(self._settings.upstream, limits, loop)
-        plane = Plane(self._pool, self._recorder, limits)
-        desk = self._desk = Desk(plane, Control(self._office()), loop.time)
-        self._server = await loop.create_server(
-            lambda: ClientConnection(desk, loop.time),
-            self._settings.host,
-            self._settings.port,
-            backlog=1024,
-        )
-        self._tasks = [
-            asyncio.create_task(self._checkpointer.run()),
-            asyncio.create_task(_sweep(desk, limits.sweep_ms / 1000)),
-        ]
+        place = front.bind(self._settings.host, self._settings.port)
+        self._control = Control(self._office())
+        self._front = Front(self._prepared, self._recorder, self._control, loop)
+        await self._front.start([place])
+        self._port = place.getsockname()[1]
+        self._tasks = [asyncio.create_task(self._checkpointer.run())]
 
     async def stop(self) -> None:
         """Take no more, let what runs finish within its time, sign a last checkpoint, close."""
-        if self._server is not None and self._desk is not None and self._pool is not None:
-            self._server.close()
-            await _drain(self._desk, self._settings.limits.drain_ms / 1000)
-            self._pool.close()
+        if self._front is not None:
+            await self._front.stop()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -223,23 +211,3 @@ def _public(key: str) -> PublicKey:
     if len(raw) != 32:
         raise ConfigurationError(f"auditor key {key!r} is not 32 bytes")
     return PublicKey(raw)
-
-
-async def _sweep(desk: Desk, beat_s: float) -> None:
-    while True:
-        await asyncio.sleep(beat_s)
-        try:
-            desk.sweep()
-        except Exception:  # a bug met with one connection must not let all others wait for ever
-            _logger.exception("sweep")
-
-
-async def _drain(desk: Desk, limit_s: float) -> None:
-    """Let running answers finish, within a limit."""
-    for client in list(desk.clients):
-        client.drain()
-    deadline = asyncio.get_running_loop().time() + limit_s
-    while desk.clients and asyncio.get_running_loop().time() < deadline:
-        await asyncio.sleep(0.02)
-    for client in list(desk.clients):
-        client.abort()

@@ -10,6 +10,7 @@ import msgspec
 from lydite.sampling.beacon import Chain
 
 Positive = Annotated[int, msgspec.Meta(gt=0)]
+Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 Body = Annotated[int, msgspec.Meta(gt=0, le=80 * 1024 * 1024)]
 """Two of these, in base64, fit into the largest opening."""
 
@@ -32,12 +33,60 @@ class Limits(_Frozen, frozen=True, kw_only=True):
     idle_timeout_ms: Positive = 75_000
     connections: Positive = 4096
     connect_timeout_ms: Positive = 5_000
+    first_byte_ms: Positive = 600_000
+    """How long an engine may take to begin its answer: all its work, if it does not stream."""
     upstream_idle_ms: Positive = 300_000
+    """How long an engine may be silent within an answer."""
     pool_idle_ms: Positive = 4_000
     """How long an unused upstream connection is kept: less than the engine keeps it (5 s)."""
     drain_ms: Positive = 30_000
     sweep_ms: Positive = 250
     """How often timeouts are looked at: their resolution."""
+
+
+class Upstream(_Frozen, frozen=True, kw_only=True):
+    """One engine: its bare origin, and what a TLS connection to it needs.
+
+    ``models`` are those that it serves (none: whatever is asked), ``ca`` the PEM file of the
+    authorities that may vouch for it (none: the system's), ``certificate`` and ``key`` the PEM
+    files by which the gateway shows who it is.
+    """
+
+    url: str
+    models: tuple[str, ...] = ()
+    ca: str | None = None
+    certificate: str | None = None
+    key: str | None = None
+
+
+class Tls(_Frozen, frozen=True, kw_only=True):
+    """TLS towards clients: PEM files of the chain and its key, and who may come in.
+
+    ``client_ca`` makes certificates of clients obligatory: those that these authorities vouch for
+    and that carry one of ``client_names``, DNS names or SPIFFE ids (none: whomever they vouch for).
+    """
+
+    certificate: str
+    key: str
+    client_ca: str | None = None
+    client_names: tuple[str, ...] = ()
+
+
+class Health(_Frozen, frozen=True, kw_only=True):
+    """How upstreams are watched: by asking after them, and by counting failed requests."""
+
+    path: Annotated[str, msgspec.Meta(pattern="^/[!-~]*$")] = "/v1/models"
+    """What is asked for; any answer below 500 will do."""
+    interval_ms: Annotated[int, msgspec.Meta(ge=0)] = 5_000
+    """How often each is asked; 0: never."""
+    timeout_ms: Positive = 2_000
+    failures: Positive = 3
+    """How many checks in a row have to fail before an upstream is left out."""
+    breaker_failures: Positive = 5
+    """How many requests in a row have to fail, for want of any answer, before it is left out."""
+    breaker_open_ms: Positive = 1_000
+    """How long until one request may try again; doubled each time that it fails."""
+    breaker_longest_ms: Positive = 30_000
 
 
 class Witness(_Frozen, frozen=True, kw_only=True):
@@ -69,20 +118,25 @@ class Keys(_Frozen, frozen=True, kw_only=True):
 class Settings(_Frozen, frozen=True, kw_only=True):
     """Everything that a gateway needs. Port 0 lets the system choose.
 
-    ``upstream`` is the engine's bare origin, ``state`` the directory of log and journal,
-    ``declaration`` the file of the provider's signed declaration envelope, ``policy`` a C2SP
-    tlog-policy without its ``log`` line that says which of the ``witnesses`` are enough,
-    ``auditors`` the Ed25519 keys in hexadecimal whose entries are taken into the log,
-    ``audit_token`` what an auditor presents to open epochs and openings (none: nobody may).
+    ``upstream`` is the engine's bare origin, or ``upstreams`` names several; ``health`` says how
+    they are watched; ``tls`` is what clients are received with (none: plain HTTP), ``state`` the
+    directory of log and journal, ``declaration`` the file of the provider's signed declaration
+    envelope, ``policy`` a C2SP tlog-policy without its ``log`` line that says which of the
+    ``witnesses`` are enough, ``auditors`` the Ed25519 keys in hexadecimal whose entries are taken
+    into the log, ``audit_token`` what an auditor presents to open epochs and openings (none: nobody
+    may).
     """
 
-    upstream: str
+    upstream: str | None = None
+    upstreams: tuple[Upstream, ...] = ()
+    health: Health = Health()
     state: str
     keys: Keys
     declaration: str
     origin: str
     host: str = "127.0.0.1"
-    port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 8088
+    port: Port = 8088
+    tls: Tls | None = None
     witnesses: tuple[Witness, ...] = ()
     policy: str = "quorum none\n"
     auditors: tuple[str, ...] = ()

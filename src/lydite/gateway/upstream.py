@@ -6,7 +6,7 @@ without length or chunks, a second answer in the same read, an oversized head.
 
 import asyncio
 from collections.abc import Callable
-from typing import Protocol, cast
+from typing import Literal, Protocol, cast
 
 import httptools
 
@@ -45,6 +45,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._clear()
         self.reused = False
         """Whether it has served an exchange before."""
+        self.failure: Literal["protocol", "reset"] | None = None
+        """How it failed."""
         self.since = 0.0
         """When it was last put back or last gave bytes, in the loop's seconds."""
 
@@ -52,7 +54,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._fields: list[Field] = []
         self._head_bytes = 0
         self._loose_bytes = 0
-        self._heard = False
+        self.heard = False
+        """Whether a byte of an answer has come."""
         self._head_done = False
         self._complete = False
         self._interim = False
@@ -108,7 +111,7 @@ class UpstreamConnection(asyncio.Protocol):
         if self._sink is None or self._parser is None or self._complete:
             self.abort()  # an engine that speaks unasked
             return
-        self._heard = True
+        self.heard = True
         in_head = not self._head_done
         try:
             self._parser.feed_data(data)
@@ -116,6 +119,7 @@ class UpstreamConnection(asyncio.Protocol):
             if not self._head_done and self._loose_bytes > _HEAD_BYTES:
                 raise FormatError("the engine's head is too large", Reason.TOO_LARGE)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade, FormatError) as error:
+            self.failure = "protocol"
             self._fail(UnavailableError(f"engine: {_why(error)}", Reason.UPSTREAM_FAILED))
             return
         if self._complete:
@@ -129,6 +133,7 @@ class UpstreamConnection(asyncio.Protocol):
         """Tell the sink if it still waits."""
         self._transport = None
         self._lost(self)
+        self.failure = self.failure or "reset"
         self._fail(UnavailableError("engine: connection lost", Reason.UPSTREAM_FAILED))
 
     def _fail(self, error: LyditeError) -> None:
@@ -136,7 +141,7 @@ class UpstreamConnection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
         if sink is not None:
-            sink.fail(error, fresh=not self._heard)
+            sink.fail(error, fresh=not self.heard)
 
     def _finish(self) -> None:
         sink = self._sink
