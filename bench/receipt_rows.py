@@ -119,7 +119,7 @@ def _served(world: World, number: int) -> bytes:
     mirror = world.auditor.case.mirror
     path = tuple(mirror.tree.inclusion_proof(number - 1, mirror.size))
     proof = Proof(index=number - 1, path=path, note=notes.parse(mirror.note))
-    envelope = world.envelopes[mirror.entry(number).env]
+    envelope = world.envelope(number)
     fields = {
         "envelope": json.loads(envelope),
         "index": number,

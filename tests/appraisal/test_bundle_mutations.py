@@ -192,7 +192,7 @@ def with_an_undrawn_receipt(bundle: Json) -> None:
     extra = next(number for number in world().openings if number not in drawn)
     auditor = world().auditor
     path = auditor.case.mirror.tree.inclusion_proof(extra - 1, auditor.case.mirror.size)
-    envelope = world().envelopes[auditor.case.mirror.entry(extra).env]
+    envelope = world().envelope(extra)
     receipt = {
         "entry": extra,
         "envelope": json.loads(envelope),

@@ -205,7 +205,7 @@ def test_a_gateway_cannot_rewrite_an_entry_that_the_auditor_has_seen() -> None:
     world = World()
     world.traffic(4)
     world.auditor.case.catch_up()
-    world.leaves[2] = world.leaves[2].replace(b'"v":1', b'"v":2')
+    world.leaves[2] = world.leaves[2].replace(b'"v":2', b'"v":3')
     world.traffic(4)
     world.tree = type(world.tree)()
     world.tree.extend(world.leaves)

@@ -30,7 +30,7 @@ def served(world: World, entry: int = 3, proven: int | None = None) -> Json:
     index = (proven or entry) - 1
     path = tuple(mirror.tree.inclusion_proof(index, mirror.size))
     proof = Proof(index=index, path=path, note=notes.parse(mirror.note))
-    envelope = json.loads(world.envelopes[mirror.entry(entry).env])
+    envelope = json.loads(world.envelope(entry))
     return {"envelope": envelope, "index": index + 1, "proof": proof.encode().decode()}
 
 

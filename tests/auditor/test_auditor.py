@@ -117,10 +117,8 @@ def test_a_forged_opening_is_the_gateways_fault_and_accuses_no_provider() -> Non
 def test_an_envelope_that_is_not_the_logged_one_is_refused() -> None:
     world = World()
     world.traffic(2)
-    name = world.auditor.case.mirror
     world.auditor.case.catch_up()
-    leaf = name.entry(2).env
-    world.envelopes[leaf] = world.envelopes[leaf] + b" "
+    world.envelopes[1] = world.envelopes[2]
     with pytest.raises(UnavailableError) as refused:
         world.auditor.case.envelope(2)
     assert refused.value.reason is Reason.BAD_COMMITMENT

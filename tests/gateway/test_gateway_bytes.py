@@ -1,5 +1,7 @@
 """What a client gets is byte for byte what the engine gave, and the receipt says so."""
 
+import base64
+import hashlib
 import json
 import socket
 from itertools import pairwise
@@ -13,7 +15,8 @@ from lydite.gateway import wire
 from lydite.gateway.service import Gateway
 from lydite.messages import opening, receipt
 from lydite.messages.commitment import Salt, commit_request, sampling_seed
-from lydite.signing.dsse import digest, key_id, open_envelope
+from lydite.messages.compact import Compact, check, signed_bytes
+from lydite.signing.dsse import PublicKey, check_signature, key_id, open_envelope
 from tests.gateway.conftest import TOKEN, Bench
 from tests.gateway.raw_client import CHAT, Got, Wire, ask, get, play, post
 from tests.gateway.scripted_engine import chat, chat_stream, chunked, events, plain, script
@@ -23,22 +26,22 @@ several = settings(
 )
 
 
-def check_plain(got: Got, request: bytes, body: bytes, path: bytes = CHAT) -> wire.Compact:
+def check_plain(got: Got, request: bytes, body: bytes, path: bytes = CHAT) -> Compact:
     assert got.whole
     assert got.body == body
     compact = wire.from_header(got.fields[wire.HEADER])
     assert got.fields[wire.ID_HEADER].decode() == compact.id
     assert got.fields[wire.SALT_HEADER].decode() == compact.salt
-    wire.check(compact, path, request, body)
+    check(compact, path, request, body)
     return compact
 
 
-def check_stream(got: Got, request: bytes, body: bytes) -> wire.Compact:
+def check_stream(got: Got, request: bytes, body: bytes) -> Compact:
     assert got.whole
     compact, stripped = wire.from_stream(got.body)
     assert stripped == body
     assert got.fields[wire.ID_HEADER].decode() == compact.id
-    wire.check(compact, CHAT, request, body)
+    check(compact, CHAT, request, body)
     return compact
 
 
@@ -261,8 +264,7 @@ def test_the_list_of_models_passes_without_receipt(gateway: Gateway) -> None:
 def test_the_signed_receipt_is_there_at_once_and_opens(bench: Bench, gateway: Gateway) -> None:
     request, got = play(gateway.port, chat_stream())
     compact = check_stream(got, request, b"".join(events()))
-    held = ask(gateway.port, get(b"/v1/log/envelopes/" + compact.envelope.encode())).body
-    assert digest(held).hex() == compact.envelope
+    held = ask(gateway.port, get(b"/v1/log/envelopes/%d" % compact.entry)).body
     said = fetch(gateway.port, f"/v1/receipts/{compact.id}")
     assert said["index"] == compact.entry
     public = {
@@ -270,7 +272,11 @@ def test_the_signed_receipt_is_there_at_once_and_opens(bench: Bench, gateway: Ga
         for name in ("provider", "gateway")
     }
     keys = {key_id(key): key for key in public.values()}
-    signed = receipt.parse(open_envelope(held, keys, keys))
+    statement = open_envelope(held, keys, keys)
+    assert hashlib.sha256(statement).hexdigest() == compact.statement
+    promise = base64.b64decode(compact.signature or "")
+    check_signature(PublicKey(public["gateway"]), signed_bytes(compact), promise)
+    signed = receipt.parse(statement)
     assert signed.predicate.receipt_id == compact.id
     assert signed.subject[0].digest.sha256 == compact.response
     assert signed.predicate.response.streamed
@@ -295,3 +301,13 @@ def test_large_bodies_pass_both_ways(gateway: Gateway) -> None:
     large = b"x" * 5_000_000
     request, got = play(gateway.port, plain(large))
     check_plain(got, request, large)
+
+
+def test_a_batched_receipt_carries_no_signature_until_it_is_asked_for(bench: Bench) -> None:
+    gateway = bench.gateway("batched", receipts="batched", durability="process")
+    request, got = play(gateway.port, plain(chat()))
+    compact = check_plain(got, request, got.body)
+    assert compact.signature is None
+    envelope = fetch(gateway.port, f"/v1/receipts/{compact.id}")["envelope"]
+    assert len(envelope["signatures"]) == 2
+    bench.stop(gateway)

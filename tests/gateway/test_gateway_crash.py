@@ -1,5 +1,6 @@
 """Killed, full or restarted: every receipt that was handed out is in the log, and none twice."""
 
+import hashlib
 import json
 import os
 import random
@@ -12,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import msgspec
 import pytest
@@ -21,11 +23,12 @@ from lydite.errors import ConfigurationError, StorageError
 from lydite.gateway import wire
 from lydite.gateway.pairs import Journal
 from lydite.gateway.service import Gateway
-from lydite.gateway.settings import Settings
+from lydite.gateway.settings import Durability, Settings
 from lydite.messages import declaration, entry
 from lydite.messages.canonical import encode
+from lydite.messages.compact import Compact
 from lydite.signing import keys
-from lydite.signing.dsse import digest, open_envelope
+from lydite.signing.dsse import open_envelope
 from lydite.signing.keys import sign_envelope
 from lydite.tlog.store import LogStore
 from tests.gateway.conftest import ORIGIN, TOKEN, Bench, prepare
@@ -59,7 +62,7 @@ class Process:
         return code
 
 
-def hammer(port: int, held: list[wire.Compact], stop: threading.Event, streamed: bool) -> None:
+def hammer(port: int, held: list[Compact], stop: threading.Event, streamed: bool) -> None:
     """Ask until the gateway is gone, and keep each receipt as soon as its bytes are there."""
     body = json.dumps(script(chat_stream() if streamed else plain(chat()))).encode()
     try:
@@ -74,27 +77,29 @@ def hammer(port: int, held: list[wire.Compact], stop: threading.Event, streamed:
         return
 
 
-def check_log(settings: Settings, held: list[wire.Compact]) -> int:
+def check_log(settings: Settings, held: list[Compact]) -> int:
     """Hold what clients have against what is on disk, and return the size of the log."""
     state = Path(settings.state)
     signer = keys.load(Path(settings.keys.log))
     journal = Journal(state / "journal")
     with LogStore.open(state / "log", ORIGIN, signer) as log:
         leaves = [log.entry(index) for index in range(log.size)]
-    found = [entry.parse(leaf).env for leaf in leaves]
+    found = [entry.parse(leaf).sha256 for leaf in leaves]
     assert len(set(found)) == len(found) == len(journal)
-    for number, env in enumerate(found, start=1):
-        assert digest(journal.read(number).envelope).hex() == env
+    for number, name in enumerate(found, start=1):
+        assert hashlib.sha256(journal.read(number).statement()).hexdigest() == name
     for receipt in held:
-        assert found[receipt.entry - 1] == receipt.envelope
+        assert found[receipt.entry - 1] == receipt.statement
         assert journal.number_of(receipt.id) == receipt.entry
     journal.close()
     return len(found)
 
 
-def kill_in_a_loop(bench: Bench, directory: Path, rounds: int) -> None:
-    settings = prepare(directory, bench.engine.url)
-    held: list[wire.Compact] = []
+def kill_in_a_loop(
+    bench: Bench, directory: Path, rounds: int, durability: Durability = "group-fsync"
+) -> None:
+    settings = prepare(directory, bench.engine.url, durability=durability)
+    held: list[Compact] = []
     chance = random.Random(rounds)
     for _ in range(rounds):
         process = Process(settings, directory)
@@ -121,10 +126,11 @@ def kill_in_a_loop(bench: Bench, directory: Path, rounds: int) -> None:
     assert check_log(settings, held) > len(held)
 
 
+@pytest.mark.parametrize("durability", get_args(Durability))
 def test_a_killed_gateway_has_every_receipt_that_it_handed_out(
-    bench: Bench, tmp_path: Path
+    bench: Bench, tmp_path: Path, durability: Durability
 ) -> None:
-    kill_in_a_loop(bench, tmp_path, 5)
+    kill_in_a_loop(bench, tmp_path, 5, durability)
 
 
 @pytest.mark.slow
@@ -165,7 +171,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def check_full_then_free(bench: Bench, process: Process, settings: Settings, free: object) -> None:
-    held: list[wire.Compact] = []
+    held: list[Compact] = []
     body = json.dumps(script(plain(chat("x" * 20_000)))).encode()
     with Wire(process.port) as connection:
         while (got := connection.ask(post(CHAT, body))).status == 200:

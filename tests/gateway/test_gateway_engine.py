@@ -16,6 +16,7 @@ from lydite.gateway import wire
 from lydite.gateway.service import Gateway
 from lydite.messages import opening
 from lydite.messages.commitment import Salt, commit_request, sampling_seed
+from lydite.messages.compact import check
 from tests.gateway.conftest import Bench
 from tests.gateway.raw_client import CHAT, Wire, post
 
@@ -62,7 +63,7 @@ def test_an_answer_is_reproduced_by_the_seed_that_its_receipt_fixes(
             got = connection.ask(post(COMPLETIONS, body))
             assert got.status == 200, got.body
             compact = wire.from_header(got.fields[wire.HEADER])
-            wire.check(compact, COMPLETIONS, body, got.body)
+            check(compact, COMPLETIONS, body, got.body)
             salt = Salt(bytes.fromhex(compact.salt))
             seed = sampling_seed(salt, commit_request(salt, COMPLETIONS, body))
             answer = json.loads(got.body)
@@ -107,5 +108,5 @@ def test_a_stream_of_the_engine_matches_its_receipt(
     with Wire(served.port, 60) as connection:
         got = connection.ask(post(CHAT, body))
     compact, stripped = wire.from_stream(got.body)
-    wire.check(compact, CHAT, body, stripped)
+    check(compact, CHAT, body, stripped)
     assert stripped.endswith(b"data: [DONE]\n\n")

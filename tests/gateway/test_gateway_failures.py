@@ -14,6 +14,7 @@ from lydite.gateway import wire
 from lydite.gateway.service import Gateway
 from lydite.gateway.settings import Limits
 from lydite.messages import receipt
+from lydite.messages.compact import check
 from lydite.messages.receipt import Receipt
 from tests.gateway.conftest import Bench
 from tests.gateway.raw_client import CHAT, Got, Wire, ask, get, play, post
@@ -27,7 +28,7 @@ def logged(gateway: Gateway, receipt_id: bytes) -> Receipt:
     """The receipt as the journal holds it."""
     number = gateway._journal.number_of(receipt_id.decode())
     assert number is not None
-    return receipt.parse(payload(gateway._journal.read(number).envelope))
+    return receipt.parse(gateway._journal.read(number).body)
 
 
 def payload(envelope: bytes) -> bytes:
@@ -37,7 +38,7 @@ def payload(envelope: bytes) -> bytes:
 def check_broken_stream(gateway: Gateway, got: Got, request: bytes, sent: bytes) -> None:
     assert got.whole
     compact, stripped = wire.from_stream(got.body)
-    wire.check(compact, CHAT, request, stripped)
+    check(compact, CHAT, request, stripped)
     assert b"data: [DONE]" not in got.body.replace(b'data: [DONE]\\n\\n"', b"")
     delivered, fault = (
         stripped[: stripped.rindex(b"data: ")],
@@ -61,7 +62,7 @@ def test_a_stream_that_breaks_anywhere_never_looks_done(gateway: Gateway, end: s
             assert got.status == 502
             assert json.loads(got.body)["error"]["code"] == "upstream-failed"
             compact = wire.from_header(got.fields[wire.HEADER])
-            wire.check(compact, CHAT, request, got.body)
+            check(compact, CHAT, request, got.body)
             outcome = logged(gateway, got.fields[wire.ID_HEADER]).predicate.response.outcome
             assert outcome == "refused"
         else:
@@ -73,7 +74,7 @@ def test_an_answer_that_breaks_anywhere_becomes_an_error(gateway: Gateway) -> No
     for offset in range(1, len(raw), len(raw) // OFFSETS):
         request, got = play(gateway.port, raw[:offset], end="close")
         assert got.status == 502
-        wire.check(wire.from_header(got.fields[wire.HEADER]), CHAT, request, got.body)
+        check(wire.from_header(got.fields[wire.HEADER]), CHAT, request, got.body)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +102,7 @@ def test_a_stream_that_does_not_end_as_it_should_is_aborted(
     request, got = play(gateway.port, chunked(pieces))
     assert got.whole
     compact, stripped = wire.from_stream(got.body)
-    wire.check(compact, CHAT, request, stripped)
+    check(compact, CHAT, request, stripped)
     assert b'"upstream-failed"' in stripped
     assert b"\ndata: [DONE]" not in stripped
     assert logged(gateway, compact.id.encode()).predicate.response.outcome == "aborted"
@@ -126,7 +127,7 @@ def test_a_stream_that_does_not_end_as_it_should_is_aborted(
 def test_an_answer_whose_end_is_in_doubt_is_refused(gateway: Gateway, raw: bytes) -> None:
     request, got = play(gateway.port, raw, pause_s=0.01)
     assert got.status == 502
-    wire.check(wire.from_header(got.fields[wire.HEADER]), CHAT, request, got.body)
+    check(wire.from_header(got.fields[wire.HEADER]), CHAT, request, got.body)
 
 
 @pytest.mark.parametrize("status", ["301 Moved", "304 Not Modified", "307 Temporary", "399 Odd"])
@@ -139,7 +140,7 @@ def test_a_redirect_is_refused_and_never_leads_a_client_past_the_gateway(
     assert got.status == 502
     assert b"location" not in got.fields
     assert json.loads(got.body)["error"]["code"] == "upstream-failed"
-    wire.check(wire.from_header(got.fields[wire.HEADER]), CHAT, request, got.body)
+    check(wire.from_header(got.fields[wire.HEADER]), CHAT, request, got.body)
     answer = logged(gateway, got.fields[wire.ID_HEADER]).predicate.response
     assert (answer.outcome, answer.status) == ("refused", 502)
 

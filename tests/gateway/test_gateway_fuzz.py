@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from lydite.gateway import wire
 from lydite.gateway.service import Gateway
+from lydite.messages.compact import check
 from tests.gateway.conftest import Bench
 from tests.gateway.raw_client import CHAT, Wire, ask, get, play, post
 from tests.gateway.scripted_engine import chat, chat_stream, plain, script
@@ -53,10 +54,10 @@ def test_whatever_an_engine_sends_the_receipt_covers_what_the_client_got(
     request, got = play(gateway.port, raw, end="close")
     assert got.whole
     if wire.HEADER in got.fields:
-        wire.check(wire.from_header(got.fields[wire.HEADER]), CHAT, request, got.body)
+        check(wire.from_header(got.fields[wire.HEADER]), CHAT, request, got.body)
     else:
         compact, stripped = wire.from_stream(got.body)
-        wire.check(compact, CHAT, request, stripped)
+        check(compact, CHAT, request, stripped)
         number = gateway._journal.number_of(compact.id)
         assert number == compact.entry
 

@@ -14,7 +14,7 @@ from lydite.gateway.pairs import Journal, Pair
 def pair(number: int, size: int = 50) -> Pair:
     return Pair(
         kind="receipt",
-        envelope=b"%d" % number * size,
+        body=b"%d" % number * size,
         receipt_id=f"{number:032x}",
         opening=b"o" * size,
     )
@@ -33,7 +33,7 @@ def test_what_was_appended_is_read_again_after_reopening(tmp_path: Path) -> None
     journal = Journal(tmp_path, segment_bytes=300)
     pairs = [pair(n) for n in range(20)]
     assert [append(journal, each) for each in pairs] == list(range(1, 21))
-    epoch = Pair(kind="epoch", envelope=b"e")
+    epoch = Pair(kind="epoch", body=b"e")
     append(journal, epoch)
     journal.close()
     assert len(list(tmp_path.glob("*.seg"))) > 3

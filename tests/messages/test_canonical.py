@@ -136,7 +136,7 @@ def test_tiers_end_commands_as_published() -> None:
 
 
 def test_a_leaf_is_what_its_envelope_says() -> None:
-    leaf = entry.of_envelope(b"envelope", "receipt", "ed25519:00")
+    leaf = entry.of_statement(b"statement", "receipt", "ed25519:00")
     assert entry.parse(leaf).kind == "receipt"
     assert len(leaf) < 200
 

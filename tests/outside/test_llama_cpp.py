@@ -10,6 +10,7 @@ from lydite.gateway import wire
 from lydite.laboratory.deployment import Execution
 from lydite.laboratory.processes import Processes
 from lydite.laboratory.traffic import Ask
+from lydite.messages.compact import check
 from lydite.messages.tier import Tier
 from tests.gateway.raw_client import Wire, post
 from tests.outside import record_vllm
@@ -51,7 +52,7 @@ def test_a_stream_of_llama_cpp_is_what_its_receipt_commits_to(site: Site, path: 
     with Wire(port, 120) as connection:
         got = connection.ask(post(path.encode(), body))
     compact, stream = wire.from_stream(got.body)
-    wire.check(compact, path.encode(), body, stream)
+    check(compact, path.encode(), body, stream)
     fields = {name.decode(): value.decode() for name, value in got.fields.items()}
     report = site.receipt("honest", fields, (path.encode(), body, stream))
     assert (report.tier, report.reason) == (Tier.AFFIRMING, Reason.CONSISTENT)

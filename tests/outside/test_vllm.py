@@ -14,6 +14,7 @@ from lydite.gateway import wire
 from lydite.laboratory.deployment import Execution
 from lydite.laboratory.processes import Processes
 from lydite.laboratory.traffic import Ask
+from lydite.messages.compact import check
 from lydite.messages.tier import Tier
 from tests.gateway.raw_client import Got, Wire, post
 from tests.outside import record_vllm
@@ -66,7 +67,7 @@ def test_through_the_gateway_comes_what_vllm_says_byte_for_byte(site: Site, path
     direct = ask(site.engines["tried"].url, path, body, compact.id)
     assert (got.status, direct.status) == (200, 200)
     assert less_the_time(got.body) == less_the_time(direct.body)
-    wire.check(compact, path.encode(), body, got.body)
+    check(compact, path.encode(), body, got.body)
 
 
 @pytest.mark.parametrize("path", [CHAT, TEXT])
@@ -75,7 +76,7 @@ def test_a_stream_of_vllm_is_what_its_receipt_commits_to(site: Site, path: str) 
     body = json.dumps({"model": DECLARED, **asked, **GREEDY, **IDS, "stream": True}).encode()
     got = ask(site.provider("tried").url, path, body)
     compact, stream = wire.from_stream(got.body)
-    wire.check(compact, path.encode(), body, stream)
+    check(compact, path.encode(), body, stream)
     direct = ask(site.engines["tried"].url, path, body, compact.id)
     # how many tokens share an event is a matter of time
     assert from_exchange(path, body, stream) == from_exchange(path, body, direct.body)

@@ -10,7 +10,7 @@ from lydite.errors import FormatError, Reason, VerificationError
 from lydite.messages import entry, receipt
 from lydite.messages.canonical import Count, Message, decode, encode
 from lydite.messages.commitment import Salt, commit_request, commit_response
-from lydite.messages.receipt import Receipt
+from lydite.messages.receipt import Predicate, Receipt
 from lydite.messages.tier import Tier
 from lydite.signing.dsse import Envelope, key_id, open_envelope
 from lydite.tlog import proof as proofs
@@ -60,24 +60,22 @@ def check(
     anchor = _anchor(served.envelope, trust)
     # 2.
     keys = {key_id(key): key for key in (anchor.provider_public, anchor.gateway_public)}
-    statement = receipt.parse(open_envelope(envelope, keys, list(keys)))
+    said = open_envelope(envelope, keys, list(keys))
+    statement = receipt.parse(said)
     if receipt_id not in {None, statement.predicate.receipt_id}:
         raise VerificationError(
             Reason.BAD_COMMITMENT, f"asked for {receipt_id}, got {statement.predicate.receipt_id}"
         )
     # 3.
-    logged = _logged(served, entry.of_envelope(envelope, "receipt", anchor.provider), trust, anchor)
+    logged = _logged(served, entry.of_statement(said, "receipt", anchor.provider), trust, anchor)
     # 4.
     if own is not None:
         _same(statement, own)
-    said = statement.predicate
+    compared = "match" if own is not None else "not compared"
     facts = (
-        Fact(name="provider", value=f"{anchor.name} ({anchor.provider})"),
-        Fact(name="receipt", value=said.receipt_id),
-        Fact(name="answer", value=f"HTTP {said.response.status}, {said.response.outcome}"),
-        Fact(name="received", value=said.timing.received),
+        *_facts(statement.predicate, anchor),
         Fact(name="log", value=logged),
-        Fact(name="your bytes", value="match" if own is not None else "not compared"),
+        Fact(name="your bytes", value=compared),
     )
     tier, reason, headline, detail = _outcome(served, own)
     return Report(
@@ -88,6 +86,15 @@ def check(
         provider=anchor.name,
         facts=facts,
         caveats=CAVEATS,
+    )
+
+
+def _facts(told: Predicate, anchor: Anchor) -> tuple[Fact, ...]:
+    return (
+        Fact(name="provider", value=f"{anchor.name} ({anchor.provider})"),
+        Fact(name="receipt", value=told.receipt_id),
+        Fact(name="answer", value=f"HTTP {told.response.status}, {told.response.outcome}"),
+        Fact(name="received", value=told.timing.received),
     )
 
 

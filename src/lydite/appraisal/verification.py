@@ -92,9 +92,8 @@ class _Book:
         required: Sequence[KeyId],
     ) -> bytes:
         """Return the payload of a signed envelope that is in the log as an entry of this kind."""
-        envelope = logged.envelope_bytes()
-        payload = open_envelope(envelope, keys, required)
-        leaf = entry.of_envelope(envelope, kind, self.provider)
+        payload = open_envelope(logged.envelope_bytes(), keys, required)
+        leaf = entry.of_statement(payload, kind, self.provider)
         self.include(leaf, logged.entry, logged.path)
         return payload
 

@@ -13,10 +13,11 @@ from lydite.auditor.mirror import Mirror
 from lydite.errors import Reason, UnavailableError, VerificationError
 from lydite.messages import audit, declaration, epoch, receipt
 from lydite.messages.audit import Audit
+from lydite.messages.canonical import decode
 from lydite.messages.declaration import Declaration
 from lydite.messages.epoch import Epoch
 from lydite.messages.receipt import Receipt
-from lydite.signing.dsse import KeyId, key_id, open_envelope
+from lydite.signing.dsse import Envelope, KeyId, key_id, open_envelope, payload_of
 
 
 class Casebook:
@@ -71,9 +72,9 @@ class Casebook:
         known = self._envelopes.get(number)
         if known is not None:
             return known
-        named = self.mirror.entry(number).env
-        raw = self._client.envelope(named)
-        if hashlib.sha256(raw).hexdigest() != named:
+        raw = self._client.envelope(number)
+        statement = payload_of(decode(raw, Envelope))
+        if hashlib.sha256(statement).hexdigest() != self.mirror.entry(number).sha256:
             raise UnavailableError(
                 f"the gateway gave another envelope for entry {number}", Reason.BAD_COMMITMENT
             )

@@ -34,8 +34,8 @@ class Gateway(Protocol):
     def tile(self, path: str) -> bytes:
         """Return one tile or entry bundle by its C2SP path."""
 
-    def envelope(self, digest: str) -> bytes:
-        """Return the canonical envelope whose SHA-256 is ``digest``, in hexadecimal."""
+    def envelope(self, number: int) -> bytes:
+        """Return the canonical envelope behind the 1-based entry ``number``."""
 
     def open_epoch(self, epsilon_ppm: int) -> int:
         """Draw from everything logged since the last epoch and return the epoch's entry."""
@@ -85,9 +85,9 @@ class GatewayClient:
         """Return one tile or entry bundle by its C2SP path."""
         return self._ask("GET", f"/v1/log/{path}")
 
-    def envelope(self, digest: str) -> bytes:
-        """Return the canonical envelope whose SHA-256 is ``digest``, in hexadecimal."""
-        return self._ask("GET", f"/v1/log/envelopes/{digest}")
+    def envelope(self, number: int) -> bytes:
+        """Return the canonical envelope behind the 1-based entry ``number``."""
+        return self._ask("GET", f"/v1/log/envelopes/{number}")
 
     def open_epoch(self, epsilon_ppm: int) -> int:
         """Have the gateway draw from everything logged since the last epoch; return its entry."""

@@ -19,11 +19,12 @@ from lydite.errors import (
     UnavailableError,
     VerificationError,
 )
-from lydite.gateway import heads
+from lydite.gateway import heads, receipts
 from lydite.gateway.answers import Answer, Route
 from lydite.gateway.client import RefusedError, Request
 from lydite.gateway.epochs import Epochs
-from lydite.gateway.pairs import Journal
+from lydite.gateway.pairs import Journal, Pair
+from lydite.gateway.receipts import Stamp
 from lydite.gateway.recorder import Recorder
 from lydite.messages import audit
 from lydite.messages.canonical import Message, encode
@@ -65,6 +66,7 @@ class Office(NamedTuple):
     log: LogStore
     recorder: Recorder
     checkpointer: Checkpointer
+    stamp: Stamp
     epochs: Epochs
     keys: bytes
     """The JSON that ``/v1/keys`` answers."""
@@ -84,7 +86,7 @@ class Control:
             (b"GET", re.compile(rb"/v1/keys"), self._keys),
             (b"GET", re.compile(rb"/v1/log/checkpoint"), self._checkpoint),
             (b"GET", re.compile(rb"/v1/log/(tile/[0-9a-z/.]{1,64})"), self._tile),
-            (b"GET", re.compile(rb"/v1/log/envelopes/([0-9a-f]{64})"), self._envelope),
+            (b"GET", re.compile(rb"/v1/log/envelopes/([1-9][0-9]{0,15})"), self._envelope),
             (b"POST", re.compile(rb"/v1/log/entries"), self._enter),
             (b"POST", re.compile(rb"/v1/audit/epochs"), self._open_epoch),
             (b"GET", re.compile(rb"/v1/audit/epochs/([1-9][0-9]{0,9})"), self._epoch),
@@ -111,7 +113,7 @@ class Control:
         raise RefusedError(404, "there is nothing at this path")
 
     async def _receipt(self, _: Request, receipt_id: str) -> Answer:
-        number = self._office.journal.number_of(receipt_id)
+        number = await asyncio.to_thread(self._office.journal.number_of, receipt_id)
         if number is None:
             raise UnavailableError(f"no receipt {receipt_id}", Reason.NOT_IN_LOG)
         return await self._logged(number)
@@ -141,12 +143,8 @@ class Control:
             return tiles.encode_bundle(tiles.decode_bundle(full, tiles.WIDTH)[: tile.width])
         return full[: tile.width * HASH_BYTES]
 
-    async def _envelope(self, _: Request, digest: str) -> Answer:
-        number = self._office.journal.number_of_envelope(bytes.fromhex(digest))
-        if number is None:
-            raise UnavailableError(f"no envelope {digest}", Reason.NOT_IN_LOG)
-        pair = await asyncio.to_thread(self._office.journal.read, number)
-        return Answer(pair.envelope)
+    async def _envelope(self, _: Request, number: str) -> Answer:
+        return Answer(self._signed(await self._pair(int(number))))
 
     async def _enter(self, request: Request) -> Answer:
         kind = self._kind_of(request.body)
@@ -200,11 +198,22 @@ class Control:
         return Answer(pair.opening)
 
     async def _logged(self, number: int) -> Answer:
-        pair = await asyncio.to_thread(self._office.journal.read, number)
+        pair = await self._pair(number)
         found = self._office.checkpointer.proof(number - 1)
         proof = None if found is None else found.encode().decode()
-        envelope = msgspec.json.decode(pair.envelope, type=Envelope)
+        envelope = msgspec.json.decode(self._signed(pair), type=Envelope)
         return Answer(encode(Logged(envelope=envelope, index=number, proof=proof)))
+
+    async def _pair(self, number: int) -> Pair:
+        if number > len(self._office.journal):
+            raise UnavailableError(f"no entry {number}", Reason.NOT_IN_LOG)
+        return await asyncio.to_thread(self._office.journal.read, number)
+
+    def _signed(self, pair: Pair) -> bytes:
+        """Return a pair's envelope; a receipt is signed when it is asked for."""
+        if pair.kind != "receipt":
+            return pair.body
+        return receipts.seal(pair.body, self._office.stamp)
 
     def _authenticate(self, request: Request) -> None:
         """Compare the bearer token in a time that does not depend on it.

@@ -7,6 +7,7 @@ from typing import Protocol
 from lydite.gateway.answers import Errand, Route
 from lydite.gateway.client import ClientConnection, Handler, RefusedError, Request
 from lydite.gateway.exchange import Exchange, Identity, Plane
+from lydite.gateway.index import new_id
 from lydite.gateway.relay import Relay
 from lydite.messages.commitment import Salt
 
@@ -58,7 +59,8 @@ class Desk:
         """Return who answers an admitted request."""
         path = request.target.partition(b"?")[0]
         if path in RECEIPTED:
-            identity = Identity(os.urandom(16).hex(), Salt(os.urandom(32)))
+            now_ms = self._plane.recorder.clock_ms()
+            identity = Identity(new_id(now_ms), Salt(os.urandom(32)))
             return Exchange(self._plane, request, client, identity, self._now())
         if path == _RELAYED:
             return Relay(self._plane.fleet, request, client, self._now())

@@ -61,7 +61,7 @@ class Epochs:
             ConfigurationError: they were drawn with another beacon or VRF key.
         """
         for number in self._journal.epochs():
-            envelope = self._journal.read(number).envelope
+            envelope = self._journal.read(number).body
             keys = {self._hands.gateway.keyid: self._hands.gateway.public}
             self._take(epoch.parse(open_envelope(envelope, keys, keys)).predicate)
 

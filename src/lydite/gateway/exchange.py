@@ -15,7 +15,8 @@ from lydite.gateway.fleet import Fleet
 from lydite.gateway.heads import Field
 from lydite.gateway.pool import Call
 from lydite.gateway.receipts import Draft
-from lydite.gateway.recorder import Done, Entered
+from lydite.gateway.recorder import Done
+from lydite.gateway.scribe import Entered
 from lydite.gateway.settings import Limits
 from lydite.messages import commitment
 from lydite.messages.commitment import ResponseCommitment, Salt
@@ -271,13 +272,13 @@ class Exchange:
         if self._gone:
             return
         if isinstance(result, Entered):
-            self._release(self._compact(result))
+            self._release(result.compact)
         elif self._cutter is None:
             self._refuse(StorageError(_NO_RECEIPT))
         else:
             self._finish_stream(heads.fault_event(_NO_RECEIPT, result.reason))
 
-    def _release(self, receipt: wire.Compact) -> None:
+    def _release(self, receipt: bytes) -> None:
         if self._cutter is not None:
             self._finish_stream(wire.comment_line(receipt) + self._held)
             return
@@ -309,14 +310,4 @@ class Exchange:
         return (
             (wire.ID_HEADER, self._id.encode()),
             (wire.SALT_HEADER, self._salt.hex().encode()),
-        )
-
-    def _compact(self, entered: Entered) -> wire.Compact:
-        return wire.Compact(
-            id=self._id,
-            request=self._asked.hex(),
-            response=self._answered.hexdigest(),
-            salt=self._salt.hex(),
-            envelope=entered.digest.hex(),
-            entry=entered.number,
         )

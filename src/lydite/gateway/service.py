@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import hashlib
 import logging
 import time
 from collections.abc import Callable
@@ -18,12 +19,13 @@ from lydite.gateway.epochs import Epochs, Hands
 from lydite.gateway.front import Front
 from lydite.gateway.pairs import Journal
 from lydite.gateway.receipts import Stamp
-from lydite.gateway.recorder import Recorder
+from lydite.gateway.recorder import GroupRecorder, TurnRecorder, Writer
+from lydite.gateway.scribe import Scribe
 from lydite.gateway.settings import Settings
 from lydite.messages import declaration, entry
 from lydite.sampling import vrf
 from lydite.signing import keys, notes
-from lydite.signing.dsse import PublicKey, digest, key_id, open_envelope
+from lydite.signing.dsse import Envelope, PublicKey, digest, key_id, open_envelope, payload_of
 from lydite.signing.keys import Signer
 from lydite.tlog import policy as policies
 from lydite.tlog.checkpointer import Checkpointer
@@ -55,12 +57,13 @@ class Gateway:
         self._declaration, stamp = _declared(settings, self._provider, self._gateway)
         self._log = LogStore.open(state / "log", settings.origin, signers["log"])
         try:
-            self._checkpointer = _checkpointer(settings, self._log)
             self._journal = Journal(state / "journal")
+            self._checkpointer = _checkpointer(settings, self._log, self._journal)
         except BaseException:
             self._log.close()
             raise
-        self._recorder = Recorder(self._journal, self._log, stamp, clock)
+        self._stamp = stamp
+        self._recorder = _recorder(settings, self._journal, self._log, stamp, clock)
         self._clock = clock
         self._tasks: list[asyncio.Task[None]] = []
         self._front: Front | None = None
@@ -139,6 +142,7 @@ class Gateway:
             log=self._log,
             recorder=self._recorder,
             checkpointer=self._checkpointer,
+            stamp=self._stamp,
             epochs=epochs,
             keys=self._public_keys(),
             provider=self._provider.keyid,
@@ -174,16 +178,17 @@ def _declared(settings: Settings, provider: Signer, gateway: Signer) -> tuple[by
 
 
 def _check_first(log: LogStore, journal: Journal, envelope: bytes) -> None:
-    """Hold a log to the declaration (``envelope``) that it begins with: verifiers know one a log.
+    """Hold a log to the declaration that it begins with: verifiers know one a log.
 
     Raises:
         ConfigurationError: it begins with another.
     """
-    ours = first = digest(envelope).hex()
+    statement = payload_of(msgspec.json.decode(envelope, type=Envelope))
+    ours = first = hashlib.sha256(statement).hexdigest()
     if log.size:
-        first = entry.parse(log.entry(0)).env
+        first = entry.parse(log.entry(0)).sha256
     elif len(journal):  # a crash came before the log had it
-        first = digest(journal.read(1).envelope).hex()
+        first = hashlib.sha256(journal.read(1).statement()).hexdigest()
     if first != ours:
         raise ConfigurationError(
             "the log in this state directory begins with another declaration, and no verifier would"
@@ -191,7 +196,16 @@ def _check_first(log: LogStore, journal: Journal, envelope: bytes) -> None:
         )
 
 
-def _checkpointer(settings: Settings, log: LogStore) -> Checkpointer:
+def _recorder(
+    settings: Settings, journal: Journal, log: LogStore, stamp: Stamp, clock: Callable[[], float]
+) -> Writer:
+    scribe = Scribe(journal, log, stamp, settings.durability, settings.receipts)
+    if settings.durability == "process":
+        return TurnRecorder(scribe, clock)
+    return GroupRecorder(scribe, clock)
+
+
+def _checkpointer(settings: Settings, log: LogStore, journal: Journal) -> Checkpointer:
     text = f"log {log.key}\n{settings.policy}"
     try:
         policy = policies.parse(text.encode())
@@ -200,7 +214,8 @@ def _checkpointer(settings: Settings, log: LogStore) -> Checkpointer:
         )
     except FormatError as error:
         raise ConfigurationError(f"witnesses: {error}") from error
-    return Checkpointer(log, policy, witnesses, settings.checkpoint_ms / 1000)
+    beat_s = settings.checkpoint_ms / 1000
+    return Checkpointer(log, policy, witnesses, beat_s, journal.sync)
 
 
 def _public(key: str) -> PublicKey:

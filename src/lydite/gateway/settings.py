@@ -3,12 +3,14 @@
 Times are in milliseconds and sizes in bytes, as their names say.
 """
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
 from lydite.sampling.beacon import Chain
 
+Durability = Literal["group-fsync", "process"]
+Promises = Literal["signed", "batched"]
 Positive = Annotated[int, msgspec.Meta(gt=0)]
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 Body = Annotated[int, msgspec.Meta(gt=0, le=80 * 1024 * 1024)]
@@ -143,4 +145,11 @@ class Settings(_Frozen, frozen=True, kw_only=True):
     audit_token: Annotated[str, msgspec.Meta(min_length=16)] | None = None
     beacon: Beacon | None = None
     checkpoint_ms: Positive = 1_000
+    durability: Durability = "group-fsync"
+    """When a receipt is released: once it survives a loss of power (``group-fsync``), or once it
+    survives the end of this process (``process``; a loss of power may then cost the receipts since
+    the last checkpoint)."""
+    receipts: Promises = "signed"
+    """Whether each answer carries the gateway's signature (``signed``), or the next checkpoint's
+    covers it (``batched``)."""
     limits: Limits = Limits()

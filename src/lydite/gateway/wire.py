@@ -1,17 +1,16 @@
 """The receipt on the wire: the compact form that travels with each answer, and where it stands.
 
-A client checks with it at once that the gateway saw the same bytes; the signed envelope follows at
-``/v1/receipts/{id}`` and must have the digest named here. Pure: no sockets, no clock.
+A client checks with it at once that the gateway saw the same bytes; the signed statement follows at
+``/v1/receipts/{id}`` and must have the digest named there. Pure: no sockets, no clock.
 """
 
 import base64
 import binascii
 import re
 
-from lydite.errors import FormatError, Reason, VerificationError
-from lydite.messages.canonical import Count, Hex32, Message, decode, encode
-from lydite.messages.commitment import Salt, commit_request, commit_response
-from lydite.messages.receipt import ReceiptId
+from lydite.errors import FormatError
+from lydite.messages.canonical import decode
+from lydite.messages.compact import Compact
 
 HEADER = b"x-lydite-receipt"
 ID_HEADER = b"x-lydite-receipt-id"
@@ -25,29 +24,14 @@ _OUR_LINE = re.compile(rb"^: lydite-receipt (\{[^\r\n]*\})\n", re.MULTILINE)
 _FORGED = re.compile(rb"(?:^(?:\xef\xbb\xbf)?|[\r\n])[ \t]*:[ \t]*lydite-receipt")
 
 
-class Compact(Message, frozen=True, kw_only=True):
-    """What a client needs to hold the gateway to its word.
-
-    ``request`` and ``response`` are the salted commitments, ``envelope`` the digest of the signed
-    receipt, ``entry`` its 1-based number in the log.
-    """
-
-    id: ReceiptId
-    request: Hex32
-    response: Hex32
-    salt: Hex32
-    envelope: Hex32
-    entry: Count
+def header_value(compact: bytes) -> bytes:
+    """Return the value of the ``x-lydite-receipt`` header for a compact receipt's bytes."""
+    return base64.b64encode(compact)
 
 
-def header_value(receipt: Compact) -> bytes:
-    """Return the value of the ``x-lydite-receipt`` header."""
-    return base64.b64encode(encode(receipt))
-
-
-def comment_line(receipt: Compact) -> bytes:
+def comment_line(compact: bytes) -> bytes:
     """Return the line that goes into the ``[DONE]`` event of a stream, with its newline."""
-    return _MARK + encode(receipt) + b"\n"
+    return _MARK + compact + b"\n"
 
 
 def from_header(value: bytes) -> Compact:
@@ -80,20 +64,3 @@ def from_stream(body: bytes) -> tuple[Compact, bytes]:
 def holds_forged_line(stream: bytes) -> bool:
     """Say whether bytes of an engine's stream, whole lines of it, imitate our comment line."""
     return _FORGED.search(stream) is not None
-
-
-def check(receipt: Compact, path: bytes, request: bytes, response: bytes) -> None:
-    """Hold a compact receipt against the bytes that a client sent and received.
-
-    Raises:
-        VerificationError: the gateway commits to other bytes.
-
-    **Does not show** that the receipt is signed or in the log: its envelope and proof do.
-    """
-    salt = Salt(bytes.fromhex(receipt.salt))
-    asked = commit_request(salt, path, request).hex()
-    answered = commit_response(salt, response).hex()
-    if (asked, answered) != (receipt.request, receipt.response):
-        raise VerificationError(
-            Reason.BAD_COMMITMENT, f"receipt {receipt.id} commits to other bytes than these"
-        )

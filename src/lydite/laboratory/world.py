@@ -23,7 +23,7 @@ from lydite.evidence.tokens import verifier as scores
 from lydite.evidence.tokens.reference import Alternative, Histogram, Provenance, Reference
 from lydite.evidence.tokens.sampling import Sampling, from_request
 from lydite.gateway.epochs import Hands, make_epoch
-from lydite.gateway.receipts import Draft, Stamp, opening_of, seal
+from lydite.gateway.receipts import Draft, Stamp, opening_of, seal, statement_of
 from lydite.laboratory.bigram import Bigram
 from lydite.messages import entry
 from lydite.messages.audit import Verdict
@@ -76,7 +76,7 @@ class World:
         self.reference = calibrated(self.model)
         self.tree = Tree()
         self.leaves: list[bytes] = []
-        self.envelopes: dict[str, bytes] = {}
+        self.envelopes: list[bytes] = []
         self.openings: dict[int, Opening] = {}
         self.notes: dict[str, notes.Note | None] = {"w1": None, "w2": None}
         log_vkey = notes.verifier_key(ORIGIN, self.log_key)
@@ -128,7 +128,7 @@ class World:
             completed_ms=self.now_s * 1000,
         )
         self.openings[number] = opening_of(draft)
-        return self.enter("receipt", seal(draft, self.stamp))
+        return self.enter("receipt", seal(statement_of(draft, self.stamp), self.stamp))
 
     def traffic(self, count: int, max_tokens: int = 32) -> None:
         """Let ``count`` unlike completions pass."""
@@ -137,8 +137,8 @@ class World:
 
     def enter(self, kind: EntryKind, envelope: bytes) -> int:
         """Log an envelope and return its 1-based entry."""
-        leaf = entry.of_envelope(envelope, kind, self.provider.keyid)
-        self.envelopes[digest(envelope).hex()] = envelope
+        leaf = entry.of_statement(_payload(envelope), kind, self.provider.keyid)
+        self.envelopes.append(envelope)
         self.leaves.append(leaf)
         self.tree.append(leaf)
         return len(self.leaves)
@@ -171,9 +171,9 @@ class World:
         start = tile.index * tiles.WIDTH
         return tiles.encode_bundle(self.leaves[start : start + tile.width])
 
-    def envelope(self, name: str) -> bytes:
-        """Return an envelope by its digest in hexadecimal."""
-        return self.envelopes[name]
+    def envelope(self, number: int) -> bytes:
+        """Return the envelope behind a 1-based entry."""
+        return self.envelopes[number - 1]
 
     def open_epoch(self, epsilon_ppm: int) -> int:
         """Draw from everything logged since the last epoch and return the epoch's entry."""

@@ -1,30 +1,54 @@
-"""A leaf of the log: the digest of one signed envelope, and what kind of thing it is.
+"""A leaf of the log: the digest of one statement, and what kind of thing it is.
 
-The log itself knows nothing of this; transcripts never enter it.
+The leaf commits to the statement (the DSSE payload), not to the signatures over it: those are
+deterministic and travel with it, so that they may be made when somebody first asks. The log itself
+knows nothing of this; transcripts never enter it.
 """
 
 import hashlib
-from typing import Literal, NewType
+from typing import Literal
 
-from lydite.messages.canonical import Hex32, Message, Word, decode, encode
+from lydite.messages.canonical import Hex32, Message, Word, decode
 
-EnvelopeDigest = NewType("EnvelopeDigest", bytes)
-EntryKind = Literal["declaration", "receipt", "epoch", "audit", "result"]
+EntryKind = Literal[
+    "admin",
+    "alarm",
+    "audit",
+    "cannot",
+    "declaration",
+    "entropy",
+    "epoch",
+    "mode",
+    "receipt",
+    "result",
+    "retention",
+]
 
 
 class Entry(Message, frozen=True, kw_only=True):
-    """One leaf: ``env`` is SHA-256 of the canonical envelope, ``prov`` the provider's key id."""
+    """One leaf: ``sha256`` is of the statement's bytes, ``prov`` the provider's key id."""
 
-    env: Hex32
     kind: EntryKind
     prov: Word
-    v: Literal[1] = 1
+    sha256: Hex32
+    v: Literal[2] = 2
 
 
-def of_envelope(envelope: bytes, kind: EntryKind, provider: str) -> bytes:
-    """Return the leaf bytes for a canonical ``envelope``."""
-    digest = hashlib.sha256(envelope).hexdigest()
-    return encode(Entry(env=digest, kind=kind, prov=provider))
+def leaf(statement_digest: bytes, kind: EntryKind, provider: str) -> bytes:
+    """Return the leaf bytes for the SHA-256 of a statement, as ``encode`` would write them.
+
+    ``provider`` is a key id, which needs no escape in JSON.
+    """
+    return b'{"kind":"%b","prov":"%b","sha256":"%b","v":2}' % (
+        kind.encode(),
+        provider.encode(),
+        statement_digest.hex().encode(),
+    )
+
+
+def of_statement(statement: bytes, kind: EntryKind, provider: str) -> bytes:
+    """Return the leaf bytes for a statement."""
+    return leaf(hashlib.sha256(statement).digest(), kind, provider)
 
 
 def parse(leaf: bytes) -> Entry:

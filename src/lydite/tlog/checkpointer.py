@@ -6,6 +6,7 @@ in a thread. What witnesses say is verified by their client; who is enough is th
 
 import asyncio
 import logging
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -31,8 +32,14 @@ class Checkpointer:
     """Signs checkpoints of one log and gathers cosignatures, one round at a time."""
 
     def __init__(
-        self, log: LogStore, policy: Policy, witnesses: tuple[WitnessClient, ...], beat_s: float
+        self,
+        log: LogStore,
+        policy: Policy,
+        witnesses: tuple[WitnessClient, ...],
+        beat_s: float,
+        before: Callable[[], None],
     ) -> None:
+        """``before`` makes safe what the log is completed from, and is called before each round."""
         self._log = log
         self._policy = policy
         self._witnesses = witnesses
@@ -40,6 +47,7 @@ class Checkpointer:
         self._lock = asyncio.Lock()
         self._threads = ThreadPoolExecutor(1 + len(witnesses), thread_name_prefix="checkpoint")
         self._covered = -1
+        self._before = before
 
     async def run(self) -> None:
         """Do a round at every beat at which there is something to do, until cancelled."""
@@ -69,7 +77,7 @@ class Checkpointer:
         async with self._lock:
             loop = asyncio.get_running_loop()
             size = self._log.size
-            note = await loop.run_in_executor(self._threads, self._log.publish)
+            note = await loop.run_in_executor(self._threads, self._publish)
             try:
                 found = self._accept(note)
             except VerificationError:
@@ -105,6 +113,10 @@ class Checkpointer:
         self._threads.shutdown()
         for witness in self._witnesses:
             witness.close()
+
+    def _publish(self) -> bytes:
+        self._before()
+        return self._log.publish()
 
     def _accept(self, note: bytes) -> Witnessed:
         return Witnessed(note, policies.accept(notes.parse(note), self._policy))

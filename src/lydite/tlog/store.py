@@ -6,10 +6,12 @@
     checkpoint.witnessed   the newest one that came back with cosignatures
     lock                   held by the writer
 
-Order of writing: an entry is durable in ``wal`` before anyone learns its index; tiles are written
-before the checkpoint that needs them; ``wal`` is cut only after the full tiles that replace it are
-durable. So after a loss of power at any moment, ``wal`` and the durable tiles hold every entry
-whose index was handed out, each once, and whatever else was torn is written again from them.
+Order of writing: an entry is durable in ``wal`` before anyone learns its index, unless whoever
+appends keeps it safe itself and says so (``stage``), and in any case before a checkpoint covers it;
+tiles are written before the checkpoint that needs them; ``wal`` is cut only after the full tiles
+that replace it are durable. So after a loss of power at any moment, ``wal`` and the durable tiles
+hold every entry that a checkpoint covers or whose index ``sync`` handed out, each once, and
+whatever else was torn is written again from them.
 """
 
 import contextlib
@@ -75,6 +77,8 @@ class LogStore:
         self._wal = disk.Appender(path / "wal", found.wal_length)
         self._agrees = True
         self._queue: list[Ticket] = []
+        self._staged = found.tree.size
+        self._writing = threading.Lock()
         self._queueing = threading.Lock()
         self._committing = threading.Lock()
         self._publishing = threading.Lock()
@@ -106,7 +110,7 @@ class LogStore:
 
     def close(self) -> None:
         """Close the log; entries still queued are refused."""
-        with self._publishing, self._committing:
+        with self._publishing, self._writing, self._committing:
             for ticket in self._take():
                 ticket.settle(StorageError("the log was closed", Reason.UNAVAILABLE))
             self._wal.close()
@@ -132,11 +136,11 @@ class LogStore:
 
     @property
     def size(self) -> int:
-        """Return the number of durable entries; the newest checkpoint may cover fewer."""
+        """Return the number of entries; the newest checkpoint may cover fewer."""
         return self._tree.size
 
     def root(self, size: int | None = None) -> bytes:
-        """Return the root at ``size`` (of all durable entries if None)."""
+        """Return the root at ``size`` (of all entries if None)."""
         return self._tree.root(size)
 
     def append(self, entries: Sequence[bytes]) -> Ticket:
@@ -159,28 +163,31 @@ class LogStore:
             StorageError: the disk refused; nothing of it is in the log, and a later call with
                 new entries may succeed.
         """
+        with self._writing:
+            self._flush()
+            with self._committing:
+                self._check_agrees()
+                tickets = self._take()
+                self._commit(tickets)
+
+    def stage(self, entries: Sequence[bytes]) -> range:
+        """Append ``entries`` that the caller keeps safe, and return their indices at once.
+
+        They are in memory until the next ``publish`` or ``sync``; after a crash before that, the
+        caller has to stage them again, in the same order.
+
+        Raises:
+            FormatError: one has more than 65 535 bytes.
+            StorageError: the log is closed.
+        """
+        if any(len(entry) > tiles.MAX_ENTRY_BYTES for entry in entries):
+            raise FormatError(f"entry: more than {tiles.MAX_ENTRY_BYTES} bytes", Reason.TOO_LARGE)
         with self._committing:
-            self._check_open()
-            if not self._agrees:
-                raise StorageError("a commit was interrupted; open the log again")
-            tickets = self._take()
-            entries = [entry for ticket in tickets for entry in ticket.entries]
+            self._check_agrees()
             first = self._tree.size
-            self._agrees = False  # disk and memory, should this be interrupted
-            try:
-                if entries:
-                    self._wal.append(wal.frame(self._marker, first, entries))
-            except StorageError as error:
-                self._agrees = True
-                for ticket in tickets:
-                    ticket.settle(error)
-                raise
             self._recent.entries.extend(entries)  # before the tree, whose size readers go by
             self._tree.extend(entries)
-            self._agrees = True
-            for ticket in tickets:
-                ticket.settle(range(first, first + len(ticket.entries)))
-                first += len(ticket.entries)
+            return range(first, first + len(entries))
 
     def append_durable(self, entries: Sequence[bytes]) -> range:
         """Append ``entries`` and return their indices, once they survive a loss of power.
@@ -197,14 +204,15 @@ class LogStore:
         return ticket.indices()
 
     def publish(self) -> bytes:
-        """Sign a checkpoint over every durable entry, and return its note.
+        """Make what was staged durable, sign a checkpoint over every entry, and return its note.
 
         Raises:
             StorageError: the disk refused; the newest checkpoint is still the one before.
         """
         with self._publishing:
-            self._check_open()
-            old, size = self._newest.checkpoint.size, self._tree.size
+            with self._writing:
+                self._flush()
+                old, size = self._newest.checkpoint.size, self._staged
             if size > old:
                 for tile in tiles.between(old, size):
                     recovery.place_tile(self._path, tile, self._tree, self._recent)
@@ -311,6 +319,42 @@ class LogStore:
             raise UnavailableError(f"the log has no {path}")
         return content
 
+    def _commit(self, tickets: Sequence[Ticket]) -> None:
+        """Write the entries of ``tickets`` in one frame and settle them."""
+        entries = [entry for ticket in tickets for entry in ticket.entries]
+        first = self._tree.size
+        self._agrees = False  # disk and memory, should this be interrupted
+        try:
+            if entries:
+                self._wal.append(wal.frame(self._marker, first, entries))
+        except StorageError as error:
+            self._agrees = True
+            for ticket in tickets:
+                ticket.settle(error)
+            raise
+        self._recent.entries.extend(entries)  # before the tree, whose size readers go by
+        self._tree.extend(entries)
+        self._staged = self._tree.size
+        self._agrees = True
+        for ticket in tickets:
+            ticket.settle(range(first, first + len(ticket.entries)))
+            first += len(ticket.entries)
+
+    def _flush(self) -> None:
+        """Write what was staged; whoever calls holds ``_writing``."""
+        with self._committing:
+            self._check_agrees()
+            first, size, recent = self._staged, self._tree.size, self._recent
+            entries = recent.entries[first - recent.base : size - recent.base]
+        if entries:
+            self._wal.append(wal.frame(self._marker, first, entries))
+            self._staged = size
+
+    def _check_agrees(self) -> None:
+        self._check_open()
+        if not self._agrees:
+            raise StorageError("a commit was interrupted; open the log again")
+
     def _check_open(self) -> None:
         if self._lock < 0:
             raise StorageError("the log is closed", Reason.UNAVAILABLE)
@@ -337,8 +381,9 @@ class LogStore:
         old = self._recent
         recovery.sync_tiles(self._path, old.base, size)
         base = size - size % tiles.WIDTH
-        with self._committing:
+        with self._writing, self._committing:
             recent = recovery.Recent(base, old.entries[base - old.base :])
+            self._staged = self._tree.size
             data = wal.header(self._marker, base) + wal.frame(self._marker, base, recent.entries)
             appender = disk.Appender.replace(self._path / "wal", data)
             self._wal.close()

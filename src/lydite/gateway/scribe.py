@@ -1,0 +1,170 @@
+"""Seals, writes and logs batches of finished exchanges and signed statements: all of one or none.
+
+The journal is written first and the log is completed from it after a crash, so one flush of one
+file makes a batch safe. Called by one thread at a time; knows nothing of event loops.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from lydite.errors import Reason, StorageError
+from lydite.gateway import receipts
+from lydite.gateway.pairs import Journal, Pair
+from lydite.gateway.receipts import Draft, Stamp
+from lydite.gateway.settings import Durability, Promises
+from lydite.messages import canonical, compact, entry
+from lydite.messages.entry import EntryKind
+from lydite.tlog.store import LogStore
+
+
+class Signed(NamedTuple):
+    """An envelope that is not a receipt, to be entered once."""
+
+    kind: EntryKind
+    envelope: bytes
+
+
+class Entered(NamedTuple):
+    """Where work ended up: its 1-based entry number, and of a receipt its compact form."""
+
+    number: int
+    compact: bytes
+
+
+Work = Draft | Signed
+
+
+class _Batch:
+    """What a batch will write, and where each piece of work will stand."""
+
+    def __init__(self, journal: Journal, stamp: Stamp) -> None:
+        self._journal = journal
+        self._stamp = stamp
+        self._next = len(journal) + 1
+        self._fresh: dict[bytes, int] = {}
+        self.pairs: list[Pair] = []
+        self.leaves: list[bytes] = []
+        self.places: list[tuple[int, bytes]] = []
+        """Of each piece of work its 1-based entry number and the digest of its statement."""
+
+    def add_draft(self, draft: Draft) -> None:
+        """Seal one exchange."""
+        statement = receipts.statement_of(draft, self._stamp)
+        opening = canonical.encode(receipts.opening_of(draft))
+        pair = Pair(kind="receipt", body=statement, receipt_id=draft.receipt_id, opening=opening)
+        self._add(pair, statement)
+
+    def add_signed(self, work: Signed) -> None:
+        """Take an envelope, or find where the same one stands already."""
+        name = hashlib.sha256(work.envelope).digest()
+        known = self._fresh.get(name) or self._journal.number_of_envelope(name)
+        if known is not None:
+            self.places.append((known, b""))
+            return
+        self._fresh[name] = self._next
+        pair = Pair(kind=work.kind, body=work.envelope)
+        self._add(pair, pair.statement())
+
+    def _add(self, pair: Pair, statement: bytes) -> None:
+        digest = hashlib.sha256(statement).digest()
+        self.pairs.append(pair)
+        self.leaves.append(entry.leaf(digest, pair.kind, self._stamp.provider.keyid))
+        self.places.append((self._next, digest))
+        self._next += 1
+
+
+class Scribe:
+    """Journal and log of one gateway, and the stamp that its receipts carry."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        log: LogStore,
+        stamp: Stamp,
+        durability: Durability = "group-fsync",
+        promises: Promises = "signed",
+    ) -> None:
+        self._journal = journal
+        self._log = log
+        self._stamp = stamp
+        self._durable = durability == "group-fsync"
+        self._signs = promises == "signed"
+        self._provider = stamp.provider.keyid
+
+    def begin(self) -> None:
+        """Bring the log up to the journal and cut what a crash tore.
+
+        Raises:
+            StorageError: journal and log contradict each other.
+        """
+        self._complete_log()
+        self._journal.cut_torn_tail()
+
+    def probe(self) -> None:
+        """Try whether the disk takes bytes again.
+
+        Raises:
+            StorageError: it does not.
+        """
+        self._complete_log()
+        self._journal.probe()
+
+    def commit(self, works: Sequence[Work]) -> list[Entered]:
+        """Seal, write and log a batch, and return where each went, in order.
+
+        Raises:
+            StorageError: the disk refused; nothing of the batch remains.
+        """
+        if len(self._journal) != self._log.size:
+            self._complete_log()
+        batch = _Batch(self._journal, self._stamp)
+        for work in works:
+            if isinstance(work, Signed):
+                batch.add_signed(work)
+            else:
+                batch.add_draft(work)
+        if batch.pairs:
+            with self._journal.appending(batch.pairs, durable=self._durable):
+                self._log.stage(batch.leaves)
+        return [
+            Entered(number, self._promise(work, number, digest))
+            for work, (number, digest) in zip(works, batch.places, strict=True)
+        ]
+
+    def _promise(self, work: Work, number: int, digest: bytes) -> bytes:
+        """Return the compact receipt of a draft, signed if the settings say so."""
+        if isinstance(work, Signed):
+            return b""
+        parts = compact.Parts(
+            number,
+            work.receipt_id.encode(),
+            work.asked.hex().encode(),
+            work.answered.hex().encode(),
+            work.salt.hex().encode(),
+            digest.hex().encode(),
+        )
+        if not self._signs:
+            return compact.spell(parts)
+        message = compact.SIGNED_PREFIX + compact.spell(parts)
+        return compact.spell(parts, self._stamp.gateway.sign(message))
+
+    def _complete_log(self) -> None:
+        """Enter what a crash left in the journal alone.
+
+        Raises:
+            StorageError: the log is longer than the journal, or its last entry is another.
+        """
+        size = self._log.size
+        if size > len(self._journal):
+            raise StorageError(
+                f"the log has {size} entries and the journal {len(self._journal)}", Reason.DAMAGED
+            )
+        if size and self._log.entry(size - 1) != self._leaf(self._journal.read(size)):
+            raise StorageError(f"entry {size} of log and journal differ", Reason.DAMAGED)
+        missing = [self._leaf(pair) for pair in self._journal.after(size)]
+        if missing:
+            self._log.append_durable(missing)
+
+    def _leaf(self, pair: Pair) -> bytes:
+        return entry.of_statement(pair.statement(), pair.kind, self._provider)
