@@ -26,7 +26,7 @@ TOKEN = "a token of the auditor's"
 ROOT = bytes(range(32))
 
 
-def prepare(directory: Path, upstream: str, **changes: Any) -> Settings:
+def prepare(directory: Path, upstream: str | None, **changes: Any) -> Settings:
     """Write keys and a declaration, unless they are there, and return settings that use them."""
     directory.mkdir(parents=True, exist_ok=True)
     paths = {name: directory / f"{name}.key" for name in ("gateway", "provider", "log", "vrf")}

@@ -4,7 +4,9 @@ import os
 from collections.abc import Callable
 from typing import Protocol
 
-from lydite.gateway.answers import Errand, Route
+import msgspec
+
+from lydite.gateway.answers import Answer, Errand, Route
 from lydite.gateway.client import ClientConnection, Handler, RefusedError, Request
 from lydite.gateway.exchange import Exchange, Identity, Plane
 from lydite.gateway.index import new_id
@@ -14,6 +16,18 @@ from lydite.messages.commitment import Salt
 RECEIPTED = frozenset((b"/v1/chat/completions", b"/v1/completions"))
 """Paths whose answers leave a receipt; a query may follow."""
 _RELAYED = b"/v1/models"
+
+
+class _Model(msgspec.Struct, frozen=True):
+    id: str
+    object: str = "model"
+    created: int = 0
+    owned_by: str = "upstream"
+
+
+class _Models(msgspec.Struct, frozen=True):
+    data: list[_Model]
+    object: str = "list"
 
 
 class Routes(Protocol):
@@ -62,9 +76,17 @@ class Desk:
             now_ms = self._plane.recorder.clock_ms()
             identity = Identity(new_id(now_ms), Salt(os.urandom(32)))
             return Exchange(self._plane, request, client, identity, self._now())
+        if path == _RELAYED and self._plane.fleet.models:
+            return Errand(self._models, request, client)
         if path == _RELAYED:
             return Relay(self._plane.fleet, request, client, self._now())
         return Errand(self._control.route(request.method, request.target), request, client)
+
+    async def _models(self, _: Request) -> Answer:
+        """Answer which models there are: no single upstream knows them all."""
+        return Answer(
+            msgspec.json.encode(_Models([_Model(each) for each in self._plane.fleet.models]))
+        )
 
     def sweep(self) -> None:
         """Look at every timeout."""
