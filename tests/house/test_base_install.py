@@ -12,8 +12,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "lydite"
 BASE = ("msgspec", "pynacl", "py_ecc")
-ROOMS = ("messages", "signing", "statistics", "sampling", "tlog", "appraisal")
-COMMANDS = ("main", "verify", "receipt", "log", "trust")
+ROOMS = ("messages", "signing", "statistics", "sampling", "tlog", "appraisal", "economics")
+COMMANDS = ("main", "verify", "receipt", "log", "trust", "plan")
 KIND_MODULES = ("claims", "reference")
 
 # A fresh interpreter in which importing what belongs to any other distribution than lydite and the

@@ -15,7 +15,7 @@ LINT = (
     "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports(no_cache=True))"
 )
 
-PURE_ROOMS = ("messages", "signing", "statistics", "sampling", "appraisal", "tlog")
+PURE_ROOMS = ("messages", "signing", "statistics", "sampling", "appraisal", "economics", "tlog")
 DOES_IO = {
     "lydite.signing.keys": "holds private keys and their files",
     "lydite.tlog.checkpointer": "asks witnesses, at every beat",

@@ -29,6 +29,7 @@ COMMANDS = {
     "witness": "cosign the checkpoints of logs that only grow",
     "beacon": "local public randomness, for development",
     "trust": "write the trust file by which a relying party checks bundles",
+    "plan": "what verification costs and buys: rollout, coverage, upload, physical checks",
 }
 """Every command and what it is for; the module of the same name in this room runs it."""
 
@@ -132,7 +133,9 @@ def _explain_missing(name: str, error: ModuleNotFoundError) -> int:
     return 2
 
 
-_EXTRAS = {name: name for name in ("auditor", "demo", "engine", "gateway", "plot")}
+_EXTRAS = {name: name for name in ("auditor", "demo", "engine", "gateway", "plot")} | {
+    "plan": "plot"
+}
 
 
 if __name__ == "__main__":

@@ -1,0 +1,66 @@
+"""Structs of inputs as options of a command, and numbers as JSON: both from the struct's fields."""
+
+import argparse
+from fractions import Fraction
+from typing import Any, TypeVar
+
+import msgspec
+
+from lydite.errors import ConfigurationError
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+
+def add_inputs(parser: argparse.ArgumentParser, kind: type[msgspec.Struct]) -> None:
+    """Add an option for each field of ``kind``, with its description and its default."""
+    for field in msgspec.structs.fields(kind):
+        meta = next(each for each in field.type.__metadata__ if isinstance(each, msgspec.Meta))
+        given = field.default is not msgspec.NODEFAULT
+        text = f"{meta.description} (default: {field.default})" if given else meta.description
+        parser.add_argument(f"--{field.name.replace('_', '-')}", metavar="N", help=_plain(text))
+
+
+def _plain(text: str | None) -> str:
+    return (text or "").replace("%", "%%")
+
+
+def taken(arguments: argparse.Namespace, kind: type[T]) -> T:
+    """Return the inputs that were given, the rest by default.
+
+    Raises:
+        ConfigurationError: one is no number of its kind.
+    """
+    given = {}
+    for field in msgspec.structs.fields(kind):
+        value = getattr(arguments, field.name)
+        if value is not None:
+            given[field.name] = _number(field.name, value, field.type.__origin__)
+    return kind(**given)
+
+
+def _number(name: str, value: object, kind: Any) -> Fraction | int | float | str:
+    if kind is str:
+        return str(value)
+    try:
+        number = Fraction(str(value))
+    except (ValueError, ZeroDivisionError) as error:
+        raise ConfigurationError(f"--{name.replace('_', '-')} {value} is no number") from error
+    if kind is float:
+        return float(number)
+    if number.denominator == 1:
+        return int(number)
+    if kind is int:
+        raise ConfigurationError(f"--{name.replace('_', '-')} {value} is no whole number")
+    return number
+
+
+def numbers(value: msgspec.Struct) -> dict[str, Any]:
+    """Return a struct as JSON types: fractions as whole numbers where they are, else as floats."""
+    made = msgspec.to_builtins(value, enc_hook=_plain_number)
+    return dict(made)
+
+
+def _plain_number(value: object) -> int | float:
+    if isinstance(value, Fraction):
+        return value.numerator if value.denominator == 1 else float(value)
+    raise TypeError(type(value).__name__)
