@@ -97,7 +97,16 @@ def rollout(
             ("share of it", percent(once.share_of_revenue)),
         )
     )
-    second = table(
+    second = _schedule(rows, end)
+    third = (
+        f"with {amount(end.powered_off)} switched off meanwhile, {percent(end.accounted_share)} "
+        f"are stated to be equipped or off; that forgoes ${amount(end.revenue_forgone)} of revenue"
+    )
+    return "\n\n".join((first, second, third, _doubts(doubts)))
+
+
+def _schedule(rows: Sequence[rollouts.Row], end: rollouts.Totals) -> str:
+    return table(
         (
             ("clusters", "weeks", "stated, cumulative", "at this pace", "share of all"),
             *(
@@ -119,11 +128,6 @@ def rollout(
             ),
         )
     )
-    third = (
-        f"with {amount(end.powered_off)} switched off meanwhile, {percent(end.accounted_share)} "
-        f"are stated to be equipped or off; that forgoes ${amount(end.revenue_forgone)} of revenue"
-    )
-    return "\n\n".join((first, second, third, _doubts(doubts)))
 
 
 def _doubts(doubts: Sequence[rollouts.Contradiction]) -> str:

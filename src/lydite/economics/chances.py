@@ -11,6 +11,8 @@ from collections.abc import Callable
 from lydite.errors import ConfigurationError
 
 _LONG_PRODUCT = 4_096
+_ROUNDING = 1e-9
+"""What a chance that equals the allowed one may come to more by arithmetic."""
 _CERTAIN_NATS = 740.0
 """Below exp(-740) a float is zero."""
 
@@ -106,7 +108,7 @@ def least_draw(pairs: int, bad: int, confidence: float, power: float = 1.0) -> i
     ``None`` where drawing all of them would not do: the evidence is too weak for so few bad ones.
     """
     _check_confidence(confidence)
-    allowed = 1 - confidence
+    allowed = (1 - confidence) * (1 + _ROUNDING)
     return _least(pairs, lambda drawn: miss(pairs, bad, drawn, power) <= allowed)
 
 
