@@ -17,6 +17,8 @@ Row = Mapping[str, Any]
 _RESULTS = Path(__file__).parent / "results"
 _PACKAGES = (
     "lydite",
+    "httptools",
+    "uvloop",
     "msgspec",
     "pynacl",
     "py_ecc",
@@ -35,12 +37,16 @@ def row(
     unit: str,
     *,
     goal: float | None = None,
+    must: float | None = None,
     at_most: bool = False,
     peer: float | None = None,
     peer_name: str | None = None,
 ) -> Row:
-    """Return one row. The goal is a least value, or with ``at_most`` a greatest one."""
-    holds = None if goal is None else (ours <= goal if at_most else ours >= goal)
+    """Return one row. Goal and must are least values, or with ``at_most`` greatest ones."""
+
+    def reaches(bound: float | None) -> bool | None:
+        return None if bound is None else (ours <= bound if at_most else ours >= bound)
+
     return {
         "metric": metric,
         "ours": ours,
@@ -49,13 +55,21 @@ def row(
         "ratio": None if peer is None else ours / peer,
         "unit": unit,
         "goal": goal,
-        "holds": holds,
+        "holds": reaches(goal),
+        "must": must,
+        "accepted": reaches(must),
     }
 
 
-def write(name: str, rows: Sequence[Row]) -> None:
-    """Print ``rows`` and write them, with the machine and the versions that they rest on."""
-    table = [("metric", "ours", "unit", "goal", "holds", "peer", "ratio")]
+def write(
+    name: str,
+    rows: Sequence[Row],
+    *,
+    keep: bool = True,
+    versions: Mapping[str, str] | None = None,
+) -> None:
+    """Print ``rows`` and, to ``keep``, write them with machine and versions they rest on."""
+    table = [("metric", "ours", "unit", "goal", "holds", "must", "peer", "ratio")]
     for each in rows:
         peer = "" if each["peer"] is None else f"{_number(each['peer'])} {each['peer_name']}"
         table.append(
@@ -65,6 +79,7 @@ def write(name: str, rows: Sequence[Row]) -> None:
                 each["unit"],
                 _number(each["goal"]),
                 {None: "", True: "yes", False: "NO"}[each["holds"]],
+                _number(each.get("must")) + (" NO" if each.get("accepted") is False else ""),
                 peer,
                 "" if each["ratio"] is None else f"{each['ratio']:.2f}",
             )
@@ -72,7 +87,10 @@ def write(name: str, rows: Sequence[Row]) -> None:
     widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
     for line in table:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)))
-    document = {"machine": _machine(), "versions": _versions(), "rows": [dict(r) for r in rows]}
+    if not keep:
+        return
+    known = {**_versions(), **(versions or {})}
+    document = {"machine": _machine(), "versions": known, "rows": [dict(r) for r in rows]}
     _RESULTS.mkdir(exist_ok=True)
     (_RESULTS / f"{name}.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
