@@ -6,13 +6,15 @@ odd transfer codings, absolute targets, upgrades, heads and bodies that are too 
 
 import asyncio
 from collections.abc import Callable
-from typing import NamedTuple, Protocol, cast
+from typing import Protocol, cast
 
 import httptools
+import msgspec
 
 from lydite.errors import FormatError, Reason
-from lydite.gateway import heads
-from lydite.gateway.heads import Field
+from lydite.gateway import heads, known
+from lydite.gateway.heads import Field, RequestHead
+from lydite.gateway.known import Known
 from lydite.gateway.settings import Limits
 
 _WRITE_HIGH_BYTES = 64 * 1024
@@ -22,17 +24,31 @@ _NEVER = float("inf")
 _NO_UPGRADE = "no other protocol is spoken here"
 
 
-class Request(NamedTuple):
-    """A whole request. Field names are in lower case; ``target`` is as the client spelt it."""
+class Request(msgspec.Struct, frozen=True):
+    """A whole request."""
 
-    method: bytes
-    target: bytes
-    fields: list[Field]
+    head: RequestHead
     body: bytes
-    keep: bool
-    """Whether the connection stays for another request."""
-    old: bool
-    """Whether it is HTTP/1.0, which knows no chunks."""
+
+    @property
+    def method(self) -> bytes:
+        """Its method."""
+        return self.head.method
+
+    @property
+    def target(self) -> bytes:
+        """Its target, as the client spelt it."""
+        return self.head.target
+
+    @property
+    def fields(self) -> heads.Fields:
+        """Its fields, names in lower case."""
+        return self.head.fields
+
+    @property
+    def keep(self) -> bool:
+        """Whether the connection stays for another request."""
+        return self.head.keep
 
 
 class RefusedError(FormatError):
@@ -92,6 +108,10 @@ class ClientConnection(asyncio.Protocol):
         self._deadline = _NEVER
         self._unsent = 0
         self._loose_bytes = 0
+        self._known: Known[RequestHead] | None = None
+        self._came: bytes | None = None
+        self._due: RequestHead | None = None
+        self._due_bytes = 0
         self._reset()
 
     def _reset(self) -> None:
@@ -166,13 +186,11 @@ class ClientConnection(asyncio.Protocol):
         """Parse what came and start what is whole."""
         if self._closing:
             return
-        loose = self._in_head
-        if loose and not self._loose_bytes:
-            self._deadline = self._now() + self._limits.head_timeout_ms / 1000
         try:
-            self._parse(data)
-            if loose and self._in_head:
-                self._count_loose(len(data))
+            if self._due is not None:
+                self._finish_known(self._due, data)
+            elif self._known is None or self._handler is not None or not self._begin_known(data):
+                self._parse(data)
         except RefusedError as refusal:
             self._closing = True  # and read nothing more
             self._ready.append(refusal)
@@ -258,17 +276,47 @@ class ClientConnection(asyncio.Protocol):
         """Queue the request; keep-alive is known only here."""
         old = self._parser.get_http_version() == "1.0"
         self._in_head = True
-        self._ready.append(
-            Request(
-                self._parser.get_method(),
-                self._target,
-                self._fields,
-                b"".join(self._body),
-                self._parser.should_keep_alive() and not old,
-                old,
-            )
+        keep = self._parser.should_keep_alive() and not old
+        head = RequestHead(
+            self._parser.get_method(), self._target, self._fields, keep=keep, old=old
         )
+        self._ready.append(Request(head, b"".join(self._body)))
         self._body = []
+        came, self._came = self._came, None
+        if came is not None and keep and not _is_special(self._fields):
+            self._known = known.learn(came, head, self._body_bytes)
+
+    # A head that came before (``known``): no parser is asked.
+
+    def _begin_known(self, data: bytes) -> bool:
+        """Take a request whose head is known; say whether this was one, and the only one."""
+        found = None if self._known is None or self._came is not None else self._known.match(data)
+        if found is None or self._known is None or self._loose_bytes or not self._in_head:
+            return False
+        start, length = found
+        if len(data) > start + length or length > self._limits.body_bytes:
+            return False
+        head = self._known.head
+        self._desk.admit(head.method, head.target)
+        if len(data) == start + length:
+            self._ready.append(Request(head, data[start:]))
+            return True
+        self._due, self._due_bytes, self._body, self._body_bytes = head, length, [], 0
+        self._body_since = self._now()
+        self.on_body(data[start:])
+        return True
+
+    def _finish_known(self, head: RequestHead, data: bytes) -> None:
+        """Take more of a body that belongs to a known head."""
+        left = self._due_bytes - self._body_bytes
+        self.on_body(data[:left])
+        if len(data) < left:
+            return
+        self._due = None
+        self._ready.append(Request(head, b"".join(self._body)))
+        self._body = []
+        if len(data) > left:
+            self._parse(data[left:])
 
     def _too_large(self) -> RefusedError:
         return RefusedError(
@@ -283,6 +331,10 @@ class ClientConnection(asyncio.Protocol):
 
     def _parse(self, data: bytes) -> None:
         """Feed the parser, and let every way in which it refuses become one."""
+        loose = self._in_head
+        if loose and not self._loose_bytes:
+            self._came = data
+            self._deadline = self._now() + self._limits.head_timeout_ms / 1000
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as error:  # CONNECT; upgrades are refused by then
@@ -293,6 +345,8 @@ class ClientConnection(asyncio.Protocol):
             raise error.__context__ from None
         except httptools.HttpParserError as error:
             raise RefusedError(400, f"malformed request: {error}") from error
+        if loose and self._in_head:
+            self._count_loose(len(data))
 
     def _next(self) -> None:
         turn = self._ready.pop(0)
@@ -323,6 +377,11 @@ class ClientConnection(asyncio.Protocol):
             self._transport.write_eof()
         else:
             self._transport.close()
+
+
+def _is_special(fields: list[Field]) -> bool:
+    """Say whether a head must be parsed each time: chunks, or a question before the body."""
+    return any(name in (b"transfer-encoding", b"expect") for name, _ in fields)
 
 
 def _check_head(version: str, target: bytes, fields: list[Field]) -> None:

@@ -71,7 +71,7 @@ class Desk:
 
     def handle(self, request: Request, client: ClientConnection) -> Handler:
         """Return who answers an admitted request."""
-        path = request.target.partition(b"?")[0]
+        path = request.head.path
         if path in RECEIPTED:
             now_ms = self._plane.recorder.clock_ms()
             identity = Identity(new_id(now_ms), Salt(os.urandom(32)))

@@ -12,7 +12,7 @@ from lydite.gateway import heads, wire
 from lydite.gateway.client import Request
 from lydite.gateway.events import EventCutter
 from lydite.gateway.fleet import Fleet
-from lydite.gateway.heads import Field
+from lydite.gateway.heads import AnswerHead
 from lydite.gateway.pool import Call
 from lydite.gateway.receipts import Draft
 from lydite.gateway.recorder import Done
@@ -26,8 +26,10 @@ EVENT_BYTES = 4 * 1024 * 1024
 """Largest event of a stream that is taken from an engine."""
 CLIENT_CLOSED = 499
 """Status in the receipt of a request whose client left before there was any answer."""
-_EVENT_STREAM = b"text/event-stream"
 _LAST_CHUNK = b"0\r\n\r\n"
+_ASK = b"%bx-request-id: %b\r\n" + wire.SEED_HEADER + b": %d\r\ncontent-length: %d\r\n\r\n%b"
+_IDENTITY = wire.ID_HEADER + b": %b\r\n" + wire.SALT_HEADER + b": %b\r\n"
+_RECEIPT = wire.HEADER + b": %b\r\n"
 _NO_RECEIPT = "no receipt can be written at present, so no answer is given; try again later"
 
 
@@ -87,7 +89,7 @@ class Exchange:
         self._held = b""
         self._length = 0
         self._status = 0
-        self._fields: list[Field] = []
+        self._lines = b""
         self._cutter: EventCutter | None = None
         self._call: Call | None = None
         self._over = False
@@ -107,12 +109,10 @@ class Exchange:
             self._refuse(error)
             return
         seed = commitment.sampling_seed(self._salt, self._asked)
-        own = ((b"x-request-id", self._id.encode()), (wire.SEED_HEADER, b"%d" % seed))
         request = self._request
-        head = heads.upstream_head(
-            request.method, request.target, pool.host, request.fields, len(request.body), own
-        )
-        self._call = pool.call(head + request.body, self, model)
+        lines, body = request.head.engine_lines(pool.host), request.body
+        whole = _ASK % (lines, self._id.encode(), seed, len(body), body)
+        self._call = pool.call(whole, self, model)
 
     def pause(self) -> None:
         """Let the engine wait."""
@@ -143,26 +143,24 @@ class Exchange:
 
     # What the engine's connection tells (a Sink).
 
-    def head(self, status: int, fields: list[Field]) -> None:
+    def head(self, head: AnswerHead) -> None:
         """Note how the answer begins; that of a stream goes out at once."""
         self._heard = self._now
         try:
-            heads.refuse_redirect(status)
+            heads.refuse_redirect(head.status)
         except UnavailableError as error:
             self._break(error)
             return
-        self._status = status
-        self._fields = heads.answer_fields(fields)
-        kinds = heads.values(fields, b"content-type")
-        if not any(kind.strip().lower().startswith(_EVENT_STREAM) for kind in kinds):
+        self._status, self._lines = head.status, head.lines
+        if not head.streams:
             return
-        if heads.values(fields, b"content-encoding") not in ([], [b"identity"]):
+        if head.coded:
             self._break(FormatError("engine: an encoded stream was not asked for"))
             return
         self._cutter = EventCutter(EVENT_BYTES)
-        framing = None if self._request.old else heads.CHUNKED
-        own = [*self._fields, *self._identity_fields()]
-        self._client.write(heads.answer_head(status, own, framing, keep=self._request.keep))
+        framing = b"" if self._request.head.old else heads.CHUNKED
+        end = heads.end_of_head(framing, keep=self._request.keep)
+        self._client.write(self._lines + self._identity() + end)
 
     def data(self, data: bytes) -> None:
         """Take bytes of the answer; those of a stream go on as soon as an event is whole."""
@@ -232,7 +230,7 @@ class Exchange:
         self._answered = commitment.response_hasher(self._salt)
         self._parts.clear()
         self._keep(heads.fault_body(str(error), Reason.UPSTREAM_FAILED, 502))
-        self._status, self._fields = 502, [heads.JSON]
+        self._status, self._lines = 502, heads.REFUSED
         self._record("refused", 502)
 
     def _stop(self) -> None:
@@ -282,16 +280,14 @@ class Exchange:
         if self._cutter is not None:
             self._finish_stream(wire.comment_line(receipt) + self._held)
             return
-        length = heads.content_length(sum(map(len, self._parts)))
-        own = (*self._identity_fields(), (wire.HEADER, wire.header_value(receipt)))
-        head = heads.answer_head(
-            self._status, (*self._fields, *own), length, keep=self._request.keep
-        )
-        self._client.write(b"".join((head, *self._parts)))
-        self._client.finished(keep=self._request.keep)
+        keep, length = self._request.keep, sum(map(len, self._parts))
+        own = _RECEIPT % wire.header_value(receipt)
+        end = heads.end_of_head(heads.LENGTH % length, keep=keep)
+        self._client.write(b"".join((self._lines, self._identity(), own, end, *self._parts)))
+        self._client.finished(keep=keep)
 
     def _finish_stream(self, last: bytes) -> None:
-        end = b"" if self._request.old else _LAST_CHUNK
+        end = b"" if self._request.head.old else _LAST_CHUNK
         self._client.write(self._framed(last) + end)
         self._client.finished(keep=self._request.keep)
 
@@ -304,10 +300,7 @@ class Exchange:
         self._client.finished(keep=keep)
 
     def _framed(self, data: bytes) -> bytes:
-        return data if self._request.old else b"%x\r\n%b\r\n" % (len(data), data)
+        return data if self._request.head.old else b"%x\r\n%b\r\n" % (len(data), data)
 
-    def _identity_fields(self) -> tuple[Field, Field]:
-        return (
-            (wire.ID_HEADER, self._id.encode()),
-            (wire.SALT_HEADER, self._salt.hex().encode()),
-        )
+    def _identity(self) -> bytes:
+        return _IDENTITY % (self._id.encode(), self._salt.hex().encode())

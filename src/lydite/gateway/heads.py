@@ -36,6 +36,7 @@ _NOT_UPSTREAM = _HOP_BY_HOP | {
     b"x-request-id",
 }
 _NOT_DOWNSTREAM = _HOP_BY_HOP | {b"content-length", b"alt-svc", b"location", b"refresh"}
+_EVENT_STREAM = b"text/event-stream"
 _STATUS_LINES = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
 }
@@ -78,18 +79,56 @@ def _stops(name: bytes, stopped: frozenset[bytes]) -> bool:
     return name in stopped or name.startswith(OURS)
 
 
-def upstream_head(
-    method: bytes, target: bytes, host: bytes, fields: Fields, length: int, own: Fields
-) -> bytes:
-    """Return the head of a request to the engine: the client's fields that pass, then ``own``."""
-    lines = [b"%s %s HTTP/1.1\r\nhost: %s\r\n" % (method, target, host)]
-    lines += [b"%s: %s\r\n" % field for field in end_to_end(fields, _NOT_UPSTREAM)]
-    lines += [b"%s: %s\r\n" % field for field in own]
-    lines.append(b"accept-encoding: identity\r\n")
-    if method == b"POST":
-        lines.append(b"content-length: %d\r\n" % length)
-    lines.append(b"\r\n")
-    return b"".join(lines)
+class RequestHead:
+    """What a parser read in the head of a request; ``target`` is as the client spelt it."""
+
+    __slots__ = ("_engine_lines", "fields", "keep", "method", "old", "path", "target")
+
+    def __init__(self, method: bytes, target: bytes, fields: Fields, *, keep: bool, old: bool):
+        self.method = method
+        self.target = target
+        self.path = target.partition(b"?")[0]
+        self.fields = fields
+        """Names in lower case, and values."""
+        self.keep = keep
+        """Whether the connection stays for another request."""
+        self.old = old
+        """Whether it is HTTP/1.0, which knows no chunks."""
+        self._engine_lines: dict[bytes, bytes] = {}
+
+    def engine_lines(self, host: bytes) -> bytes:
+        """Return how the head goes on to the engine: the fields that pass, none of ours yet.
+
+        Written once for each engine.
+        """
+        known = self._engine_lines.get(host)
+        if known is not None:
+            return known
+        lines = [b"%b %b HTTP/1.1\r\nhost: %b\r\n" % (self.method, self.target, host)]
+        lines += [b"%b: %b\r\n" % field for field in end_to_end(self.fields, _NOT_UPSTREAM)]
+        lines.append(b"accept-encoding: identity\r\n")
+        written = self._engine_lines[host] = b"".join(lines)
+        return written
+
+
+class AnswerHead:
+    """What a parser read in the head of an engine's answer, and how it goes on to the client."""
+
+    __slots__ = ("coded", "fields", "lines", "status", "streams")
+
+    def __init__(self, status: int, fields: Fields) -> None:
+        self.status = status
+        self.fields = fields
+        """Names in lower case, and values."""
+        self.lines = _status_line(status) + b"".join(
+            [b"%b: %b\r\n" % field for field in end_to_end(fields, _NOT_DOWNSTREAM)]
+        )
+        """Status line and the fields that a client sees: none sends it elsewhere."""
+        kinds = values(fields, b"content-type")
+        self.streams = any(kind.strip().lower().startswith(_EVENT_STREAM) for kind in kinds)
+        """Whether it is an event stream."""
+        self.coded = values(fields, b"content-encoding") not in ([], [b"identity"])
+        """Whether its body is in some content coding."""
 
 
 def refuse_redirect(status: int) -> None:
@@ -102,29 +141,21 @@ def refuse_redirect(status: int) -> None:
         raise UnavailableError(f"engine: redirects with {status}", Reason.UPSTREAM_FAILED)
 
 
-def answer_fields(fields: Fields) -> list[Field]:
-    """Return the fields of an engine's answer that a client sees: none sends it elsewhere."""
-    return end_to_end(fields, _NOT_DOWNSTREAM)
+def end_of_head(framing: bytes, *, keep: bool) -> bytes:
+    """Return the last lines of an answer's head; ``framing`` is a whole line, or empty."""
+    return framing + (b"\r\n" if keep else b"connection: close\r\n\r\n")
 
 
-def answer_head(
-    status: int, fields: Iterable[Field], framing: Field | None, *, keep: bool
-) -> bytes:
-    """Return the head of an answer; ``framing`` is its length or coding."""
-    lines = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d Unknown\r\n" % status]
-    lines += [b"%s: %s\r\n" % field for field in fields]
-    if framing is not None:
-        lines.append(b"%s: %s\r\n" % framing)
-    lines.append(b"\r\n" if keep else b"connection: close\r\n\r\n")
-    return b"".join(lines)
+def _status_line(status: int) -> bytes:
+    return _STATUS_LINES.get(status) or b"HTTP/1.1 %d Unknown\r\n" % status
 
 
-def content_length(length: int) -> Field:
-    """Return the field that frames a body of known length."""
-    return b"content-length", b"%d" % length
-
-
-CHUNKED: Field = (b"transfer-encoding", b"chunked")
+CHUNKED = b"transfer-encoding: chunked\r\n"
+"""The line that frames a stream."""
+LENGTH = b"content-length: %d\r\n"
+"""The line that frames a body of known length."""
+REFUSED = _status_line(502) + b"content-type: application/json\r\n"
+"""The head of an answer in place of an engine's, but for its end."""
 JSON: Field = (b"content-type", b"application/json")
 
 
@@ -136,7 +167,8 @@ def fault_body(message: str, reason: Reason, status: int) -> bytes:
 
 def answer(status: int, fields: Iterable[Field], body: bytes, *, keep: bool) -> bytes:
     """Return a whole answer of known length."""
-    return answer_head(status, fields, content_length(len(body)), keep=keep) + body
+    lines = [_status_line(status), *(b"%b: %b\r\n" % field for field in fields)]
+    return b"".join((*lines, end_of_head(LENGTH % len(body), keep=keep), body))
 
 
 def fault(message: str, reason: Reason, status: int, *, keep: bool) -> bytes:

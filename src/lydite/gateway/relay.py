@@ -5,7 +5,7 @@ from lydite.gateway import heads
 from lydite.gateway.client import Request
 from lydite.gateway.exchange import Reply
 from lydite.gateway.fleet import Fleet
-from lydite.gateway.heads import Field
+from lydite.gateway.heads import AnswerHead
 from lydite.gateway.pool import Call
 
 _ANSWER_BYTES = 1024 * 1024
@@ -21,22 +21,17 @@ class Relay:
         self._client = client
         self._deadline = now + _TIMEOUT_S
         self._call: Call | None = None
-        self._status = 0
-        self._fields: list[Field] = []
+        self._head: AnswerHead | None = None
         self._body = b""
 
     def start(self) -> None:
         """Send the request on."""
-        request = self._request
         try:
             pool = self._fleet.choose()
         except UnavailableError as error:
             self._answer_fault(str(error), error.reason, 503)
             return
-        head = heads.upstream_head(
-            request.method, request.target, pool.host, request.fields, len(request.body), ()
-        )
-        self._call = pool.call(head + request.body, self)
+        self._call = pool.call(self._request.head.engine_lines(pool.host) + b"\r\n", self)
 
     def pause(self) -> None:
         """Do nothing: the answer is small and held as a whole."""
@@ -55,14 +50,14 @@ class Relay:
         if now > self._deadline:
             self._refuse("engine: silent for too long")
 
-    def head(self, status: int, fields: list[Field]) -> None:
+    def head(self, head: AnswerHead) -> None:
         """Note how the answer begins."""
         try:
-            heads.refuse_redirect(status)
+            heads.refuse_redirect(head.status)
         except UnavailableError as error:
             self._refuse(str(error))
             return
-        self._status, self._fields = status, heads.answer_fields(fields)
+        self._head = head
 
     def data(self, data: bytes) -> None:
         """Collect the answer."""
@@ -73,11 +68,12 @@ class Relay:
     def end(self) -> None:
         """Answer the client."""
         call, self._call = self._call, None
-        if call is None:
+        if call is None or self._head is None:
             return
         call.finish()
         keep = self._request.keep
-        self._client.write(heads.answer(self._status, self._fields, self._body, keep=keep))
+        end = heads.end_of_head(heads.LENGTH % len(self._body), keep=keep)
+        self._client.write(self._head.lines + end + self._body)
         self._client.finished(keep=keep)
 
     def fail(self, error: LyditeError, *, fresh: bool) -> None:

@@ -11,7 +11,9 @@ from typing import Literal, Protocol, cast
 import httptools
 
 from lydite.errors import FormatError, LyditeError, Reason, UnavailableError
-from lydite.gateway.heads import Field, values
+from lydite.gateway import known
+from lydite.gateway.heads import AnswerHead, Field, values
+from lydite.gateway.known import Known
 
 _HEAD_BYTES = 64 * 1024
 _FIELDS = 200
@@ -21,8 +23,8 @@ _WRITE_HIGH_BYTES = 256 * 1024
 class Sink(Protocol):
     """Who wants the answer. After ``end`` or ``fail`` nothing more is told."""
 
-    def head(self, status: int, fields: list[Field]) -> None:
-        """Take status and fields, names in lower case."""
+    def head(self, head: AnswerHead) -> None:
+        """Take the head of the answer."""
 
     def data(self, data: bytes) -> None:
         """Take the next bytes of the body."""
@@ -42,6 +44,11 @@ class UpstreamConnection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._parser: httptools.HttpResponseParser | None = None
         self._sink: Sink | None = None
+        self._known: Known[AnswerHead] | None = None
+        self._answer: AnswerHead | None = None
+        self._came: bytes | None = None
+        self._body_bytes = 0
+        self._keep = True
         self._clear()
         self.reused = False
         """Whether it has served an exchange before."""
@@ -59,6 +66,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._head_done = False
         self._complete = False
         self._interim = False
+        self._parser = None
 
     # What the owner of the connection asks.
 
@@ -71,7 +79,6 @@ class UpstreamConnection(asyncio.Protocol):
         """Write a whole request and tell ``sink`` of its answer."""
         self._clear()
         self._sink = sink
-        self._parser = httptools.HttpResponseParser(self)
         if self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
             self._transport.write(request)
@@ -108,13 +115,19 @@ class UpstreamConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse what came; on doubt fail the exchange and close."""
-        if self._sink is None or self._parser is None or self._complete:
+        if self._sink is None or self._complete:
             self.abort()  # an engine that speaks unasked
             return
+        if not self.heard and self._is_known(self._sink, data):
+            return
         self.heard = True
+        parser = self._parser
+        if parser is None:
+            parser = self._parser = httptools.HttpResponseParser(self)
+            self._came = data
         in_head = not self._head_done
         try:
-            self._parser.feed_data(data)
+            parser.feed_data(data)
             self._loose_bytes += len(data) if in_head else 0
             if not self._head_done and self._loose_bytes > _HEAD_BYTES:
                 raise FormatError("the engine's head is too large", Reason.TOO_LARGE)
@@ -124,6 +137,18 @@ class UpstreamConnection(asyncio.Protocol):
             return
         if self._complete:
             self._finish()
+
+    def _is_known(self, sink: Sink, data: bytes) -> bool:
+        """Take a whole answer whose head came before (``known``); say whether this was one."""
+        found = None if self._known is None else self._known.match(data)
+        if found is None or self._known is None or len(data) != sum(found):
+            return False
+        self.heard = self._complete = True
+        sink.head(self._known.head)
+        if self._sink is not None:  # it may refuse
+            sink.data(data[found[0] :])
+            self._finish()
+        return True
 
     def eof_received(self) -> bool:
         """Close when the engine does."""
@@ -177,13 +202,17 @@ class UpstreamConnection(asyncio.Protocol):
             if status == 101:
                 raise FormatError("the engine switches protocols")
             self._fields = []
+            self._came = None
             return
         self._head_done = True
         _check_framing(status, self._fields)
-        sink.head(status, self._fields)
+        self._body_bytes = 0
+        self._answer = AnswerHead(status, self._fields)
+        sink.head(self._answer)
 
     def on_body(self, body: bytes) -> None:
         """Pass on bytes of the body."""
+        self._body_bytes += len(body)
         if self._sink is not None:
             self._sink.data(body)
 
@@ -193,6 +222,11 @@ class UpstreamConnection(asyncio.Protocol):
             return
         self._complete = True
         self._keep = self._parser.should_keep_alive()
+        answer, came = self._answer, self._came
+        if not self._keep or came is None or answer is None:
+            return
+        if not values(answer.fields, b"transfer-encoding"):
+            self._known = known.learn(came, answer, self._body_bytes)
 
 
 def _check_framing(status: int, fields: list[Field]) -> None:
