@@ -14,8 +14,8 @@ from lydite.errors import (
     VerificationError,
 )
 from lydite.gateway import heads
-from lydite.gateway.client import Request
 from lydite.gateway.exchange import Reply
+from lydite.gateway.reading import Request
 
 _logger = logging.getLogger(__name__)
 

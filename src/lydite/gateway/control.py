@@ -21,9 +21,9 @@ from lydite.errors import (
 )
 from lydite.gateway import heads, receipts
 from lydite.gateway.answers import Answer, Route
-from lydite.gateway.client import RefusedError, Request
 from lydite.gateway.epochs import Epochs
 from lydite.gateway.pairs import Journal, Pair
+from lydite.gateway.reading import RefusedError, Request
 from lydite.gateway.receipts import Stamp
 from lydite.gateway.recorder import Recorder
 from lydite.messages import audit

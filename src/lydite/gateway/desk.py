@@ -1,15 +1,17 @@
 """Where each request goes: to the engine with a receipt, to the engine without, or to a route."""
 
 import os
+from collections import Counter
 from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
 
 from lydite.gateway.answers import Answer, Errand, Route
-from lydite.gateway.client import ClientConnection, Handler, RefusedError, Request
+from lydite.gateway.client import ClientConnection, Handler
 from lydite.gateway.exchange import Exchange, Identity, Plane
 from lydite.gateway.index import new_id
+from lydite.gateway.reading import RefusedError, Request
 from lydite.gateway.relay import Relay
 from lydite.messages.commitment import Salt
 
@@ -47,6 +49,7 @@ class Desk:
     def __init__(self, plane: Plane, control: Routes, now: Callable[[], float]) -> None:
         self.limits = plane.limits
         self.clients: set[ClientConnection] = set()
+        self._peers: Counter[str] = Counter()
         self._plane = plane
         self._control = control
         self._now = now
@@ -55,6 +58,25 @@ class Desk:
         """Serve new requests by this; connections keep the limits that they came under."""
         self.limits = plane.limits
         self._plane = plane
+
+    def seat(self, client: ClientConnection, peer: str) -> bool:
+        """Give a connection its place among those of ``peer``, or say that all are taken."""
+        if len(self.clients) >= self.limits.connections:
+            return False
+        if self._peers[peer] >= self.limits.connections_per_peer:
+            return False
+        self.clients.add(client)
+        self._peers[peer] += 1
+        return True
+
+    def leave(self, client: ClientConnection, peer: str) -> None:
+        """Free its place, if it has one."""
+        if client not in self.clients:
+            return
+        self.clients.remove(client)
+        self._peers[peer] -= 1
+        if not self._peers[peer]:
+            del self._peers[peer]
 
     def admit(self, method: bytes, target: bytes) -> None:
         """Refuse what leads nowhere before a body is read.

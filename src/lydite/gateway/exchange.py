@@ -9,11 +9,11 @@ from typing import NamedTuple, Protocol
 
 from lydite.errors import FormatError, LyditeError, Reason, StorageError, UnavailableError
 from lydite.gateway import heads, wire
-from lydite.gateway.client import Request
 from lydite.gateway.events import EventCutter
 from lydite.gateway.fleet import Fleet
 from lydite.gateway.heads import AnswerHead
 from lydite.gateway.pool import Call
+from lydite.gateway.reading import Request
 from lydite.gateway.receipts import Draft
 from lydite.gateway.recorder import Done
 from lydite.gateway.scribe import Entered

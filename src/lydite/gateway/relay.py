@@ -2,11 +2,11 @@
 
 from lydite.errors import LyditeError, Reason, UnavailableError
 from lydite.gateway import heads
-from lydite.gateway.client import Request
 from lydite.gateway.exchange import Reply
 from lydite.gateway.fleet import Fleet
 from lydite.gateway.heads import AnswerHead
 from lydite.gateway.pool import Call
+from lydite.gateway.reading import Request
 
 _ANSWER_BYTES = 1024 * 1024
 _TIMEOUT_S = 30.0

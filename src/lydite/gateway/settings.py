@@ -34,6 +34,8 @@ class Limits(_Frozen, frozen=True, kw_only=True):
     body_timeout_ms: Positive = 30_000
     idle_timeout_ms: Positive = 75_000
     connections: Positive = 4096
+    connections_per_peer: Positive = 2048
+    """Of one address. A load balancer in front is one peer: give it as many as it may open."""
     connect_timeout_ms: Positive = 5_000
     first_byte_ms: Positive = 600_000
     """How long an engine may take to begin its answer: all its work, if it does not stream."""
