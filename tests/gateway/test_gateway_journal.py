@@ -41,7 +41,7 @@ def test_what_was_appended_is_read_again_after_reopening(tmp_path: Path) -> None
     assert contents(again) == [*pairs, epoch]
     assert again.number_of(pairs[7].receipt_id) == 8
     assert again.number_of_envelope(hashlib.sha256(b"e").digest()) == 21
-    assert again.epochs() == (21,)
+    assert again.of_kind("epoch") == (21,)
 
 
 @settings(

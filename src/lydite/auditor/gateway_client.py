@@ -47,6 +47,15 @@ class Gateway(Protocol):
         """Log a signed audit record or result and return its entry."""
 
 
+class _Fault(msgspec.Struct):
+    message: str
+    code: str
+
+
+class _Refusal(msgspec.Struct):
+    error: _Fault
+
+
 class _Entered(msgspec.Struct, frozen=True):
     """The part of an answer that says where something is in the log."""
 
@@ -101,6 +110,10 @@ class GatewayClient:
     def publish(self, envelope: bytes) -> int:
         """Put a signed audit record or result into the log; return its 1-based entry."""
         return self._entry("/v1/log/entries", envelope)
+
+    def instruct(self, envelope: bytes) -> bytes:
+        """Give officers' signed instruction to the gateway; return its outcome's envelope."""
+        return self._ask("POST", "/v1/admin/instructions", envelope)
 
     def _entry(self, path: str, body: bytes, *, secret: bool = False) -> int:
         answer = self._ask("POST", path, body, secret=secret)
@@ -167,8 +180,8 @@ def _content(answer: http.client.HTTPResponse, what: str) -> bytes:
     """
     length = answer.length
     if answer.status != http.client.OK:
-        said = answer.read(min(length or 0, _SAID_BYTES)).decode("utf-8", "replace")
-        raise UnavailableError(f"{what}: HTTP {answer.status}: {said!r}")
+        said = answer.read(min(length or 0, _SAID_BYTES))
+        raise _refusal(said, f"{what}: HTTP {answer.status}")
     if length is None:
         raise FormatError(f"{what}: an answer that does not say how long it is")
     if length > MAX_ANSWER_BYTES:
@@ -177,3 +190,12 @@ def _content(answer: http.client.HTTPResponse, what: str) -> bytes:
     if len(content) != length:
         raise UnavailableError(f"{what}: {len(content)} of {length} bytes came")
     return content
+
+
+def _refusal(said: bytes, what: str) -> UnavailableError:
+    """Return what a gateway's refusal says, with its published reason where it gives one."""
+    try:
+        fault = msgspec.json.decode(said, type=_Refusal).error
+        return UnavailableError(f"{what}: {fault.message}", Reason(fault.code))
+    except (msgspec.DecodeError, ValueError):
+        return UnavailableError(f"{what}: {said.decode('utf-8', 'replace')!r}")

@@ -21,6 +21,7 @@ COMMANDS = {
     "verify": "check a bundle offline: is this evidence good?",
     "demo": "one honest provider and six that cheat, judged before your eyes",
     "gateway": "sit in front of a model server and give a receipt for every answer",
+    "admin": "order a gateway to do something, as k of n officers",
     "auditor": "recompute drawn requests and write what was found into the log",
     "engine": "serve a local model over the OpenAI API with a reproducible sampler",
     "receipt": "check the receipt of your own request",

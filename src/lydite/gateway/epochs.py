@@ -60,7 +60,7 @@ class Epochs:
         Raises:
             ConfigurationError: they were drawn with another beacon or VRF key.
         """
-        for number in self._journal.epochs():
+        for number in self._journal.of_kind("epoch"):
             envelope = self._journal.read(number).body
             keys = {self._hands.gateway.keyid: self._hands.gateway.public}
             self._take(epoch.parse(open_envelope(envelope, keys, keys)).predicate)
@@ -71,7 +71,7 @@ class Epochs:
 
     def entry_of(self, number: int) -> int | None:
         """Return the 1-based entry of the epoch ``number``, counted from 1, if there is one."""
-        entries = self._journal.epochs()
+        entries = self._journal.of_kind("epoch")
         return entries[number - 1] if 1 <= number <= len(entries) else None
 
     async def open(self, epsilon_ppm: int) -> int:

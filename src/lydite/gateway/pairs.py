@@ -64,7 +64,7 @@ class Journal:
         self._places = array("Q")
         self._receipts = ReceiptIndex()
         self._by_digest: dict[bytes, int] = {}
-        self._epochs: list[int] = []
+        self._by_kind: dict[EntryKind, list[int]] = {}
         self._files: list[int] = []
         self._end = 0
         directory.mkdir(parents=True, exist_ok=True)
@@ -89,9 +89,9 @@ class Journal:
         """Return the 1-based entry number of an envelope, no receipt's, by its SHA-256."""
         return self._by_digest.get(digest)
 
-    def epochs(self) -> tuple[int, ...]:
-        """Return the 1-based entry numbers of all epochs, in order."""
-        return tuple(self._epochs)
+    def of_kind(self, kind: EntryKind) -> tuple[int, ...]:
+        """Return the 1-based entry numbers of one kind, which is not receipts, in order."""
+        return tuple(self._by_kind.get(kind, ()))
 
     def read(self, number: int) -> Pair:
         """Return the pair behind the 1-based entry ``number``.
@@ -216,8 +216,7 @@ class Journal:
             self._receipts.add(pair.receipt_id, number)
             return
         self._by_digest[hashlib.sha256(pair.body).digest()] = number
-        if pair.kind == "epoch":
-            self._epochs.append(number)
+        self._by_kind.setdefault(pair.kind, []).append(number)
 
 
 def _frame(pair: Pair) -> bytes:

@@ -71,8 +71,8 @@ def statement_of(draft: Draft, stamp: Stamp) -> bytes:
         draft.outcome.encode(),
         draft.status,
         b"true" if draft.streamed else b"false",
-        _timestamp(draft.completed_ms),
-        _timestamp(draft.received_ms),
+        timestamp(draft.completed_ms),
+        timestamp(draft.received_ms),
         draft.answered.hex().encode(),
     )
 
@@ -107,8 +107,8 @@ def receipt_of(draft: Draft, stamp: Stamp) -> Receipt:
             declaration=stamp.declaration,
             sampler=stamp.sampler,
             timing=Timing(
-                received=_timestamp(draft.received_ms).decode(),
-                completed=_timestamp(draft.completed_ms).decode(),
+                received=timestamp(draft.received_ms).decode(),
+                completed=timestamp(draft.completed_ms).decode(),
             ),
             provider=stamp.provider.keyid,
             gateway=stamp.gateway.keyid,
@@ -138,7 +138,7 @@ def _template(stamp: Stamp) -> bytes:
     )
 
 
-def _timestamp(time_ms: int) -> bytes:
+def timestamp(time_ms: int) -> bytes:
     """Return RFC 3339 in UTC with milliseconds."""
     return b"%b.%03dZ" % (_second(time_ms // 1000), time_ms % 1000)
 
