@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from lydite.appraisal.authority import Authority
 from lydite.sampling.beacon import Chain
 
 Durability = Literal["group-fsync", "process"]
@@ -155,3 +156,5 @@ class Settings(_Frozen, frozen=True, kw_only=True):
     """Whether each answer carries the gateway's signature (``signed``), or the next checkpoint's
     covers it (``batched``)."""
     limits: Limits = Limits()
+    admin: Authority | None = None
+    """Who may order what; without it nobody may order anything."""
