@@ -13,6 +13,7 @@ from lydite.errors import ConfigurationError
 from lydite.gateway import front, tls, wire
 from lydite.gateway.service import Gateway
 from lydite.gateway.settings import Health, Tls, Upstream
+from lydite.messages import compact
 from tests.gateway.certificates import Authority, Files
 from tests.gateway.conftest import Bench, prepare
 from tests.gateway.raw_client import CHAT, Wire, ask, get, post
@@ -69,7 +70,7 @@ def test_answers_and_streams_pass_over_tls_byte_for_byte(
                 receipt, answer = wire.from_stream(got.body)
             else:
                 receipt, answer = wire.from_header(got.fields[wire.HEADER]), got.body
-            wire.check(receipt, CHAT, body, answer)
+            compact.check(receipt, CHAT, body, answer)
         closing = connection.ask(post(CHAT, OK, b"Connection: close\r\n"))
         assert closing.status == 200
         assert connection.closed()

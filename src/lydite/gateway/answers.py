@@ -1,7 +1,9 @@
 """What the gateway answers itself: whole answers, and the handler that gives them when ready."""
 
 import asyncio
+import functools
 import logging
+import re
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
@@ -15,7 +17,7 @@ from lydite.errors import (
 )
 from lydite.gateway import heads
 from lydite.gateway.exchange import Reply
-from lydite.gateway.reading import Request
+from lydite.gateway.reading import RefusedError, Request
 
 _logger = logging.getLogger(__name__)
 
@@ -42,6 +44,45 @@ class Answer(NamedTuple):
 
 
 Route = Callable[[Request], Awaitable[Answer]]
+Row = tuple[bytes, re.Pattern[bytes], Callable[..., Awaitable[Answer]]]
+"""Method, exact path, and who answers: it is given the request and the groups of the path."""
+
+
+class Table:
+    """Finds the route of a request, by method and exact path."""
+
+    def __init__(self, *rows: Row) -> None:
+        self._rows = rows
+
+    @property
+    def paths(self) -> list[tuple[bytes, bytes]]:
+        """Methods and patterns, in order: enough to refuse what leads nowhere."""
+        return [(method, pattern.pattern) for method, pattern, _ in self._rows]
+
+    def route(self, method: bytes, target: bytes) -> Route:
+        """Return who answers.
+
+        Raises:
+            RefusedError: 404 or 405.
+        """
+        allowed = False
+        for wanted, pattern, answer in self._rows:
+            match = pattern.fullmatch(target)
+            if match is None:
+                continue
+            if wanted == method:
+                arguments = [each.decode() for each in match.groups()]
+                return functools.partial(_ask, answer, arguments)
+            allowed = True
+        if allowed:
+            raise RefusedError(405, "this path takes another method")
+        raise RefusedError(404, "there is nothing at this path")
+
+
+async def _ask(
+    answer: Callable[..., Awaitable[Answer]], arguments: list[str], request: Request
+) -> Answer:
+    return await answer(request, *arguments)
 
 
 class Errand:
@@ -73,18 +114,27 @@ class Errand:
 
     async def _run(self) -> None:
         keep = self._request.keep
-        try:
-            answer = await self._route(self._request)
-            fields = ((b"content-type", answer.content_type),)
-            whole = heads.answer(answer.status, fields, answer.body, keep=keep)
-        except LyditeError as error:
-            whole = heads.fault(str(error), error.reason, status_of(error), keep=keep)
-        except Exception:  # a bug in one route: its client gets an answer, the log the traceback
-            _logger.exception("route %s", self._request.target.decode("latin-1"))
-            whole = heads.fault("internal error", Reason.UNAVAILABLE, 500, keep=keep)
+        answer = await settle(self._route, self._request)
         if not self._gone:
-            self._client.write(whole)
+            fields = ((b"content-type", answer.content_type),)
+            self._client.write(heads.answer(answer.status, fields, answer.body, keep=keep))
             self._client.finished(keep=keep)
+
+
+async def settle(route: Route, request: Request) -> Answer:
+    """Return the answer of a route, or one that says what went wrong."""
+    try:
+        return await route(request)
+    except LyditeError as error:
+        return fault(error, status_of(error))
+    except Exception:  # a bug in one route: its client gets an answer, the log the traceback
+        _logger.exception("route %s", request.target.decode("latin-1"))
+        return fault(UnavailableError("internal error"), 500)
+
+
+def fault(error: LyditeError, status: int) -> Answer:
+    """Return the answer that tells of an error."""
+    return Answer(heads.fault_body(str(error), error.reason, status), status=status)
 
 
 def status_of(error: LyditeError) -> int:

@@ -8,7 +8,7 @@ provider.
 import asyncio
 import hmac
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -20,10 +20,10 @@ from lydite.errors import (
     VerificationError,
 )
 from lydite.gateway import heads, receipts
-from lydite.gateway.answers import Answer, Route
+from lydite.gateway.answers import Answer, Route, Table
 from lydite.gateway.epochs import Epochs
 from lydite.gateway.pairs import Journal, Pair
-from lydite.gateway.reading import RefusedError, Request
+from lydite.gateway.reading import Request
 from lydite.gateway.receipts import Stamp
 from lydite.gateway.recorder import Recorder
 from lydite.messages import audit
@@ -80,8 +80,7 @@ class Control:
 
     def __init__(self, office: Office) -> None:
         self._office = office
-        self._table: tuple[tuple[bytes, re.Pattern[bytes], Callable[..., Awaitable[Answer]]], ...]
-        self._table = (
+        self.table = Table(
             (b"GET", re.compile(rb"/v1/receipts/([0-9a-f]{32})"), self._receipt),
             (b"GET", re.compile(rb"/v1/keys"), self._keys),
             (b"GET", re.compile(rb"/v1/log/checkpoint"), self._checkpoint),
@@ -99,18 +98,7 @@ class Control:
         Raises:
             RefusedError: 404 or 405.
         """
-        allowed = False
-        for wanted, pattern, answer in self._table:
-            match = pattern.fullmatch(target)
-            if match is None:
-                continue
-            if wanted == method:
-                arguments = [each.decode() for each in match.groups()]
-                return lambda request: answer(request, *arguments)
-            allowed = True
-        if allowed:
-            raise RefusedError(405, "this path takes another method")
-        raise RefusedError(404, "there is nothing at this path")
+        return self.table.route(method, target)
 
     async def _receipt(self, _: Request, receipt_id: str) -> Answer:
         number = await asyncio.to_thread(self._office.journal.number_of, receipt_id)

@@ -106,9 +106,8 @@ class Desk:
 
     async def _models(self, _: Request) -> Answer:
         """Answer which models there are: no single upstream knows them all."""
-        return Answer(
-            msgspec.json.encode(_Models([_Model(each) for each in self._plane.fleet.models]))
-        )
+        models = [_Model(each) for each in self._plane.fleet.models]
+        return Answer(msgspec.json.encode(_Models(models)))
 
     def sweep(self) -> None:
         """Look at every timeout."""

@@ -5,6 +5,7 @@ streamed waits as a whole, a stream waits before its ``[DONE]`` event. An answer
 never made to look complete.
 """
 
+from time import perf_counter
 from typing import NamedTuple, Protocol
 
 from lydite.errors import FormatError, LyditeError, Reason, StorageError, UnavailableError
@@ -18,6 +19,7 @@ from lydite.gateway.receipts import Draft
 from lydite.gateway.recorder import Done
 from lydite.gateway.scribe import Entered
 from lydite.gateway.settings import Limits
+from lydite.gateway.tally import Tally, Times
 from lydite.messages import commitment
 from lydite.messages.commitment import ResponseCommitment, Salt
 from lydite.messages.receipt import Outcome
@@ -62,6 +64,7 @@ class Plane(NamedTuple):
     fleet: Fleet
     recorder: Records
     limits: Limits
+    tally: Tally
 
 
 class Identity(NamedTuple):
@@ -94,11 +97,15 @@ class Exchange:
         self._call: Call | None = None
         self._over = False
         self._gone = False
+        self._model = ""
+        self._outcome: Outcome = "refused"
+        self._times = Times()
 
     # What the client's connection asks (a Handler).
 
     def start(self) -> None:
         """Send the request on, unless no receipt could be kept."""
+        self._plane.tally.inflight += 1
         if self._plane.recorder.failing:
             self._refuse(StorageError(_NO_RECEIPT))
             return
@@ -113,6 +120,8 @@ class Exchange:
         lines, body = request.head.engine_lines(pool.host), request.body
         whole = _ASK % (lines, self._id.encode(), seed, len(body), body)
         self._call = pool.call(whole, self, model)
+        self._model = model or ""
+        self._times.sent = perf_counter()
 
     def pause(self) -> None:
         """Let the engine wait."""
@@ -130,6 +139,7 @@ class Exchange:
         if not self._over:
             self._stop()
             self._record("aborted", self._status or CLIENT_CLOSED)
+        self._count(CLIENT_CLOSED)
 
     def sweep(self, now: float) -> None:
         """Give up on an engine that has been silent for too long."""
@@ -158,6 +168,7 @@ class Exchange:
             self._break(FormatError("engine: an encoded stream was not asked for"))
             return
         self._cutter = EventCutter(EVENT_BYTES)
+        self._times.first = perf_counter()
         framing = b"" if self._request.head.old else heads.CHUNKED
         end = heads.end_of_head(framing, keep=self._request.keep)
         self._client.write(self._lines + self._identity() + end)
@@ -235,18 +246,21 @@ class Exchange:
 
     def _stop(self) -> None:
         self._over = True
+        self._times.heard = perf_counter()
         call, self._call = self._call, None
         if call is not None:
             call.cancel()
 
     def _finish_call(self) -> None:
         self._over = True
+        self._times.heard = perf_counter()
         call, self._call = self._call, None
         if call is not None:
             call.finish()
 
     def _record(self, outcome: Outcome, status: int) -> None:
         recorder, request = self._plane.recorder, self._request
+        self._outcome = outcome
         recorder.submit(
             Draft(
                 receipt_id=self._id,
@@ -267,6 +281,8 @@ class Exchange:
 
     def _recorded(self, result: Entered | LyditeError) -> None:
         """Let the answer go, or, without a receipt, an error in its place."""
+        if isinstance(result, Entered):
+            self._plane.tally.recorded(self._outcome)
         if self._gone:
             return
         if isinstance(result, Entered):
@@ -284,11 +300,13 @@ class Exchange:
         own = _RECEIPT % wire.header_value(receipt)
         end = heads.end_of_head(heads.LENGTH % length, keep=keep)
         self._client.write(b"".join((self._lines, self._identity(), own, end, *self._parts)))
+        self._count(self._status)
         self._client.finished(keep=keep)
 
     def _finish_stream(self, last: bytes) -> None:
         end = b"" if self._request.head.old else _LAST_CHUNK
         self._client.write(self._framed(last) + end)
+        self._count(self._status)
         self._client.finished(keep=self._request.keep)
 
     def _refuse(self, error: LyditeError) -> None:
@@ -297,7 +315,12 @@ class Exchange:
         keep = self._request.keep
         status = 400 if isinstance(error, FormatError) else 503
         self._client.write(heads.fault(str(error), error.reason, status, keep=keep))
+        self._count(status)
         self._client.finished(keep=keep)
+
+    def _count(self, status: int) -> None:
+        route = self._request.head.path.decode()
+        self._plane.tally.served(route, self._model, status, self._times)
 
     def _framed(self, data: bytes) -> bytes:
         return data if self._request.head.old else b"%x\r\n%b\r\n" % (len(data), data)

@@ -18,6 +18,7 @@ from lydite.gateway.exchange import Plane, Records
 from lydite.gateway.fleet import Fleet
 from lydite.gateway.health import Watch
 from lydite.gateway.settings import Settings
+from lydite.gateway.tally import Tally
 
 _BACKLOG = 1024
 _DRAIN_LOOK_S = 0.02
@@ -59,6 +60,7 @@ class Front:
         self._records = records
         self._prepared = prepared
         self._fleet = Fleet(loop)
+        self._tally = Tally()
         self._desk = Desk(self._plane(), routes, loop.time)
         self._sockets: list[socket.socket] = []
         self._servers: list[asyncio.Server] = []
@@ -69,6 +71,20 @@ class Front:
     def fleet(self) -> Fleet:
         """The upstreams."""
         return self._fleet
+
+    @property
+    def ready(self) -> bool:
+        """Whether any upstream may be asked."""
+        return self._fleet.usable() > 0
+
+    def tally(self) -> Tally:
+        """Return what has been counted so far; it goes on counting."""
+        self._tally.failures = dict(self._fleet.errors())
+        return self._tally
+
+    def tallies(self) -> list[Tally]:
+        """Return the tallies of all processes that serve: this one's."""
+        return [self.tally()]
 
     async def start(self, sockets: Sequence[socket.socket]) -> None:
         """Serve clients that come to ``sockets``, which are bound and now belong to this."""
@@ -122,7 +138,7 @@ class Front:
         """Set the fleet as the settings say, and return what exchanges share."""
         settings = self._prepared.settings
         self._fleet.set(self._prepared.members, settings.limits, settings.health)
-        return Plane(self._fleet, self._records, settings.limits)
+        return Plane(self._fleet, self._records, settings.limits, self._tally)
 
     def _watch(self) -> None:
         if self._watching is not None:
@@ -170,6 +186,19 @@ def _receiver(desk: Desk, loop: asyncio.AbstractEventLoop, allowed: tls.Allowed)
     if allowed:
         return lambda: _KnownClient(desk, loop, allowed)
     return lambda: ClientConnection(desk, loop.time)
+
+
+def places(settings: Settings) -> list[socket.socket]:
+    """Return a bound socket for each worker, all at one address.
+
+    Raises:
+        OSError: the address cannot be had.
+    """
+    if settings.workers == 1:
+        return [bind(settings.host, settings.port)]
+    made = [bind(settings.host, settings.port, shared=True)]
+    port = made[0].getsockname()[1]
+    return made + [bind(settings.host, port, shared=True) for _ in range(settings.workers - 1)]
 
 
 def bind(host: str, port: int, *, shared: bool = False) -> socket.socket:

@@ -13,7 +13,7 @@ from typing import Any
 
 from lydite.errors import ConfigurationError
 from lydite.gateway.service import Gateway
-from lydite.gateway.settings import Settings
+from lydite.gateway.settings import LogLevel, Settings
 
 
 async def _serve(settings: Settings) -> None:
@@ -35,9 +35,9 @@ def serve(settings: Settings) -> int:
     Raises:
         LyditeError: keys, declaration, state or address cannot be used.
     """
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s %(message)s")
+    log_to_stderr(settings.log_level)
     try:
-        _run(_serve(settings))
+        run(_serve(settings))
     except OSError as error:
         raise ConfigurationError(
             f"cannot listen on {settings.host}:{settings.port}: {error.strerror}"
@@ -45,7 +45,14 @@ def serve(settings: Settings) -> int:
     return 0
 
 
-def _run(main: Coroutine[Any, Any, None]) -> None:
+def log_to_stderr(level: LogLevel, prefix: str = "") -> None:
+    """Send log lines of this process to standard error."""
+    logging.basicConfig(format=f"{prefix}%(levelname)s %(name)s %(message)s")
+    logging.getLogger().setLevel(level.upper())
+
+
+def run(main: Coroutine[Any, Any, None]) -> None:
+    """Run to the end, on uvloop where that is installed."""
     try:
         import uvloop
     except ImportError:

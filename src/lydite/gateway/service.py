@@ -22,6 +22,7 @@ from lydite.gateway.receipts import Stamp
 from lydite.gateway.recorder import GroupRecorder, TurnRecorder, Writer
 from lydite.gateway.scribe import Scribe
 from lydite.gateway.settings import Settings
+from lydite.gateway.supervisor import Supervisor
 from lydite.messages import declaration, entry
 from lydite.sampling import vrf
 from lydite.signing import keys, notes
@@ -66,7 +67,7 @@ class Gateway:
         self._recorder = _recorder(settings, self._journal, self._log, stamp, clock)
         self._clock = clock
         self._tasks: list[asyncio.Task[None]] = []
-        self._front: Front | None = None
+        self._front: Front | Supervisor | None = None
         self._control: Control | None = None
         self._port = 0
 
@@ -100,12 +101,17 @@ class Gateway:
         _check_first(self._log, self._journal, self._declaration)
         self._recorder.start(loop)
         await self._recorder.enter("declaration", self._declaration)
-        place = front.bind(self._settings.host, self._settings.port)
         self._control = Control(self._office())
-        self._front = Front(self._prepared, self._recorder, self._control, loop)
-        await self._front.start([place])
-        self._port = place.getsockname()[1]
+        places = front.places(self._settings)
+        self._front = self._make_front(loop, self._control)
+        self._port = places[0].getsockname()[1]
+        await self._front.start(places)
         self._tasks = [asyncio.create_task(self._checkpointer.run())]
+
+    def _make_front(self, loop: asyncio.AbstractEventLoop, control: Control) -> Front | Supervisor:
+        if self._settings.workers == 1:
+            return Front(self._prepared, self._recorder, control, loop)
+        return Supervisor(self._prepared, self._recorder, control.table)
 
     async def stop(self) -> None:
         """Take no more, let what runs finish within its time, sign a last checkpoint, close."""

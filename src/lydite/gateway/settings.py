@@ -13,6 +13,7 @@ from lydite.sampling.beacon import Chain
 Durability = Literal["group-fsync", "process"]
 Promises = Literal["signed", "batched"]
 Positive = Annotated[int, msgspec.Meta(gt=0)]
+LogLevel = Literal["debug", "info", "warning", "error"]
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 Body = Annotated[int, msgspec.Meta(gt=0, le=80 * 1024 * 1024)]
 """Two of these, in base64, fit into the largest opening."""
@@ -148,6 +149,12 @@ class Settings(_Frozen, frozen=True, kw_only=True):
     audit_token: Annotated[str, msgspec.Meta(min_length=16)] | None = None
     beacon: Beacon | None = None
     checkpoint_ms: Positive = 1_000
+    workers: Annotated[int, msgspec.Meta(gt=0, le=256)] = 1
+    """Processes that serve clients; with more than one, another keeps the log."""
+    control_host: str = "127.0.0.1"
+    control_port: Port | None = None
+    """Where health, metrics and instructions are; none: nowhere."""
+    log_level: LogLevel = "info"
     durability: Durability = "group-fsync"
     """When a receipt is released: once it survives a loss of power (``group-fsync``), or once it
     survives the end of this process (``process``; a loss of power may then cost the receipts since

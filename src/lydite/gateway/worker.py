@@ -1,0 +1,218 @@
+"""A process that serves clients for a gateway whose main process keeps the log and every key.
+
+Started by the main process with sockets as its inheritance, told by it what to do, and over when it
+is. Drafts go there to be recorded; the last byte of an answer still waits until they are.
+"""
+
+import asyncio
+import logging
+import os
+import re
+import signal
+import socket
+import sys
+import time
+from collections.abc import Coroutine
+from typing import Any
+
+from lydite.errors import LyditeError
+from lydite.gateway import front, running
+from lydite.gateway.answers import Answer, Route, Table
+from lydite.gateway.channel import (
+    Answered,
+    Ask,
+    Begin,
+    Channel,
+    Counted,
+    Down,
+    Drain,
+    Follow,
+    Ready,
+    Recorded,
+    State,
+    Submit,
+    Unrecorded,
+)
+from lydite.gateway.front import Front
+from lydite.gateway.reading import Request
+from lydite.gateway.receipts import Draft
+from lydite.gateway.recorder import Done
+
+_COUNT_S = 0.5
+_logger = logging.getLogger(__name__)
+
+
+class RemoteRecords:
+    """The main process's recorder, as exchanges see it."""
+
+    def __init__(self, channel: Channel[Down]) -> None:
+        self._channel = channel
+        self._waiting: dict[int, Done] = {}
+        self._number = 0
+        self.failing = False
+        """What the main process said last."""
+
+    def clock_ms(self) -> int:
+        """Return the time of day in milliseconds since 1970."""
+        return int(time.time() * 1000)
+
+    def submit(self, work: Draft, done: Done) -> None:
+        """Send ``work`` to be recorded."""
+        self._number += 1
+        self._waiting[self._number] = done
+        self._channel.send(Submit(self._number, work))
+
+    def settle(self, message: Recorded | Unrecorded) -> None:
+        """Tell who waits, in a turn of its own, so that none can stop the others."""
+        done = self._waiting.pop(message.number)
+        result = (
+            message.entered
+            if isinstance(message, Recorded)
+            else LyditeError(message.message, message.reason)
+        )
+        asyncio.get_running_loop().call_soon(done, result)
+
+
+class RemoteRoutes:
+    """The main process's routes: known here, so that what leads nowhere goes no further."""
+
+    def __init__(self, channel: Channel[Down], paths: list[tuple[bytes, bytes]]) -> None:
+        self._channel = channel
+        self._waiting: dict[int, asyncio.Future[Answer]] = {}
+        self._number = 0
+        self._table = Table(*((way, re.compile(path), self._ask) for way, path in paths))
+
+    def route(self, method: bytes, target: bytes) -> Route:
+        """Return who answers.
+
+        Raises:
+            RefusedError: 404 or 405.
+        """
+        return self._table.route(method, target)
+
+    def settle(self, message: Answered) -> None:
+        """Tell who waits."""
+        future = self._waiting.pop(message.number)
+        if not future.done():
+            future.set_result(Answer(message.body, message.content_type, message.status))
+
+    async def _ask(self, request: Request, *_: str) -> Answer:
+        self._number += 1
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._waiting[self._number] = future
+        fields = list(request.fields)
+        method, target, body = request.method, request.target, request.body
+        self._channel.send(Ask(self._number, method, target, fields, body))
+        return await future
+
+
+class Worker:
+    """One worker's state between the first message and the end of the channel."""
+
+    def __init__(self, listener: socket.socket) -> None:
+        self._listener = listener
+        self._over = asyncio.Event()
+        self._front: Front | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self, records: socket.socket, errands: socket.socket) -> None:
+        """Serve until told to stop, or until the main process is gone."""
+        self._records = await Channel[Down].over(records, Down, self._told, self._orphaned)
+        self._errands = await Channel[Down].over(errands, Down, self._told, self._orphaned)
+        self._remote = RemoteRecords(self._records)
+        await self._over.wait()
+
+    def _told(self, message: Down) -> None:
+        match message:
+            case Recorded() | Unrecorded():
+                self._remote.settle(message)
+            case Answered():
+                self._routes.settle(message)
+            case State():
+                self._remote.failing = message.failing
+            case Begin():
+                self._do(self._begin(message))
+            case Follow():
+                self._do(self._follow(message))
+            case Drain():
+                self.drain()
+
+    def drain(self) -> None:
+        """Take no more, finish what runs, end."""
+        self._do(self._drain())
+
+    async def _begin(self, message: Begin) -> None:
+        self._routes = RemoteRoutes(self._errands, message.routes)
+        self._remote.failing = message.failing
+        try:
+            prepared = front.prepare(message.settings)
+            loop = asyncio.get_running_loop()
+            self._front = Front(prepared, self._remote, self._routes, loop)
+            await self._front.start([self._listener])
+        except (LyditeError, OSError) as error:
+            self._errands.send(Ready(str(error)))
+            return
+        self._errands.send(Ready(None))
+        self._do(self._count(self._front))
+
+    async def _follow(self, message: Follow) -> None:
+        try:
+            prepared = front.prepare(message.settings)
+            if self._front is not None:
+                await self._front.change(prepared)
+        except (LyditeError, OSError) as error:
+            _logger.error("cannot follow new settings: %s", error)
+            self._errands.send(Ready(str(error)))
+            return
+        self._errands.send(Ready(None))
+
+    async def _drain(self) -> None:
+        if self._front is not None:
+            await self._front.stop()
+            self._report(self._front)
+        self._errands.flush()
+        self._over.set()
+
+    async def _count(self, plane: Front) -> None:
+        while True:
+            self._report(plane)
+            await asyncio.sleep(_COUNT_S)
+
+    def _report(self, plane: Front) -> None:
+        self._errands.send(Counted(plane.tally(), plane.fleet.usable()))
+
+    def _orphaned(self) -> None:
+        """Hang up on everyone: without the main process no answer can get a receipt."""
+        if self._front is not None:
+            self._front.abort()
+        self._over.set()
+
+    def _do(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            _logger.error("worker", exc_info=task.exception())
+            os._exit(1)  # half a worker is none: the main process starts another
+
+
+async def _work(records: int, errands: int, listener: int) -> None:
+    loop = asyncio.get_running_loop()
+    worker = Worker(socket.socket(fileno=listener))
+    loop.add_signal_handler(signal.SIGTERM, worker.drain)
+    loop.add_signal_handler(signal.SIGINT, lambda: None)  # a terminal tells all: main says when
+    loop.add_signal_handler(signal.SIGHUP, lambda: None)
+    await worker.run(socket.socket(fileno=records), socket.socket(fileno=errands))
+
+
+def main() -> None:
+    """Take three inherited sockets by their numbers, and serve."""
+    running.log_to_stderr("info", f"[worker {os.getpid()}] ")
+    running.run(_work(*map(int, sys.argv[1:4])))
+
+
+if __name__ == "__main__":
+    main()
