@@ -4,19 +4,17 @@ Recomputes with its own copy of the declared model. Knows nothing of logs, netwo
 """
 
 from lydite.appraisal.examination import examine
+from lydite.auditor import reading
 from lydite.engines.protocol import Engine
 from lydite.errors import FormatError, Reason, UnavailableError, VerificationError
 from lydite.evidence.tokens import claims as tokens
 from lydite.evidence.tokens import verifier
 from lydite.evidence.tokens.reference import KIND, Reference, check_covered
 from lydite.messages import opening as openings
-from lydite.messages.commitment import RequestCommitment, sampling_seed
 from lydite.messages.finding import Finding
 from lydite.messages.opening import Opening
 from lydite.messages.receipt import Receipt
 from lydite.messages.tier import Tier
-
-_UNFINISHED = "\N{REPLACEMENT CHARACTER}"
 
 
 class Bench:
@@ -49,7 +47,7 @@ class Bench:
         asked = self._asked(receipt, opening)
         if not 200 <= opening.status < 300:
             return _failed(opening)
-        prompt_ids = self._prompt_ids(asked)
+        prompt_ids = reading.prompt_ids(self._engine, asked)
         # 3. From here on a fault is the answer's doing, so it may not pass in silence.
         try:
             exchange = tokens.answered(asked, opening.response_bytes())
@@ -57,7 +55,8 @@ class Bench:
             return _odd(error, receipt, asked, declares_ids=declares_ids)
         if not exchange.output_ids:
             raise UnavailableError("an answer of no tokens", Reason.NO_TOKEN_IDS)
-        claimed = tokens.claims(exchange, prompt_ids, _seed(receipt, opening))
+        seed = reading.seed(opening, receipt.predicate.request.commitment)
+        claimed = tokens.claims(exchange, prompt_ids, seed)
         # 4. and 5.
         fault = self._fault(exchange, claimed)
         # 6.
@@ -77,9 +76,12 @@ class Bench:
         tokens.check_vocabulary(claimed, self._engine.vocabulary)
         if len(claimed.prompt_ids) + len(claimed.output_ids) > self._engine.context_length:
             return Reason.ODD_ANSWER
-        if not self._spells(exchange):
+        if not reading.spells(self._engine, exchange):
             return Reason.TEXT_DIFFERS
-        return None if self._ended(exchange, len(claimed.prompt_ids)) else Reason.CUT_SHORT
+        broken = not exchange.complete  # such an answer needs no reason to end
+        if broken or reading.ended(self._engine, exchange, len(claimed.prompt_ids)):
+            return None
+        return Reason.CUT_SHORT
 
     def _scored(self, claimed: tokens.Claims) -> Finding:
         """Score the tokens before which honest machines agree."""
@@ -89,39 +91,6 @@ class Bench:
             return finding
         others = self._second.logits(claimed.prompt_ids, claimed.output_ids)
         return verifier.keep(finding, verifier.settled(logits, others, self._reference))
-
-    def _prompt_ids(self, asked: tokens.Asked) -> list[int]:
-        prompt = asked.prompt
-        if isinstance(prompt, str):
-            return self._engine.codec.encode(prompt)
-        turns = [turn for turn in prompt if isinstance(turn, tokens.Turn)]
-        if turns:
-            return self._engine.codec.render_chat(
-                [{"role": turn.role, "content": turn.content} for turn in turns]
-            )
-        return [token for token in prompt if isinstance(token, int)]
-
-    def _spells(self, exchange: tokens.Exchange) -> bool:
-        """Say whether the ids spell the text; a broken stream may shorten it.
-
-        Some servers write out a character that the last token leaves unfinished, others do not.
-        """
-        spelt = self._engine.codec.decode(exchange.output_ids)
-        text = exchange.text.rstrip(_UNFINISHED)
-        if not exchange.complete or _stopped(exchange, spelt):
-            return spelt.startswith(text)
-        return spelt.rstrip(_UNFINISHED) == text
-
-    def _ended(self, exchange: tokens.Exchange, prompt: int) -> bool:
-        """Say whether an answer that is complete had a reason to end; a broken one needs none."""
-        count, limit = len(exchange.output_ids), exchange.sampling.max_tokens
-        if not exchange.complete:
-            return True
-        if exchange.finish_reason == "length":
-            full = prompt + count >= self._engine.context_length
-            return full or (limit is not None and count >= limit)
-        spelt = self._engine.codec.decode(exchange.output_ids)
-        return self._engine.is_end(exchange.output_ids[-1]) or _stopped(exchange, spelt)
 
 
 def _odd(
@@ -155,13 +124,3 @@ def _failed(opening: Opening) -> Finding:
 
 def _warning(reason: Reason) -> Finding:
     return Finding(kind=KIND, tier=Tier.WARNING, reason=reason)
-
-
-def _seed(receipt: Receipt, opening: Opening) -> int:
-    asked = bytes.fromhex(receipt.predicate.request.commitment)
-    return sampling_seed(opening.salt_bytes(), RequestCommitment(asked))
-
-
-def _stopped(exchange: tokens.Exchange, spelt: str) -> bool:
-    """Say whether one of the request's stop strings stands where the text ends."""
-    return spelt.startswith(tuple(exchange.text + stop for stop in exchange.sampling.stop))

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from lydite.evidence.egress.frame import Frame
 from lydite.messages.canonical import Count, Message, Word
 
 TokenId = Annotated[int, msgspec.Meta(ge=0, lt=1 << 31)]
@@ -14,15 +15,13 @@ Ending = Literal["drawn", "limit", "cut"]
 """Why the answer ends: its last token says so, or its request, or somebody cut it."""
 
 
-class Claims(Message, frozen=True, kw_only=True):
+class Claims(msgspec.Struct, frozen=True, kw_only=True):
     """One answer, as the meter weighs it."""
 
     output_ids: tuple[TokenId, ...]
     ending: Ending
-    bursts: tuple[Count, ...] = ()
-    """How many tokens each event of a stream brought; empty where all came in one piece."""
-    frame_micro: Count = 0
-    """What the bytes beside the text can carry, in micro-bits (``frame.micro_bits``)."""
+    frame: Frame = Frame((), (), (), 0, 0)
+    """What its bytes hold besides the tokens."""
 
 
 class Outflow(Message, frozen=True, kw_only=True):
@@ -35,6 +34,5 @@ class Outflow(Message, frozen=True, kw_only=True):
     received_s: Count
     """When the request came, in seconds since 1970."""
     completed_s: Count
-    vocabulary_known: bool = True
     opening: str
     """The canonical opening, in base64."""

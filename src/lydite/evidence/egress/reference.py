@@ -14,15 +14,17 @@ import msgspec
 from lydite.errors import FormatError, Reason, VerificationError
 from lydite.evidence.egress.claims import Claims
 from lydite.evidence.egress.code import MICRO, Coder, Token
+from lydite.evidence.egress.frame import NAME_WORDS
 from lydite.messages.canonical import Count, Hex32, Message, Word, decode, encode
 from lydite.messages.finding import Finding, Measure
+from lydite.messages.tier import Tier
 
 KIND = "egress"
 ROWS = ("kernel", "tight", "surprisal", "rank", "noisy-rank", "gap", "ends")
 """Names of the measures with one value a token, in the order of ``code.Token``."""
-BURSTS, ENDING, FRAME = "bursts", "ending", "frame"
-"""Names of the measures of what is not tokens."""
-CHANNELS = ("tokens", "bursts", "ending", "frame")
+ENDING, BURSTS, SHAPES, SIZES = "ending", "bursts", "shapes", "shape-bytes"
+CLOCK, LOOSE, COARSE = "clock", "loose", "coarse"
+"""Names of the measures of what is not tokens, the last one of answers that are not read."""
 _DRAWN, _CUT = 0, 1
 _COUNT_BITS = 20
 _Ppm = Annotated[int, msgspec.Meta(ge=1, le=MICRO)]
@@ -70,6 +72,8 @@ class Reference(Message, frozen=True, kw_only=True):
     """The noise between the meter and honest machines of other arithmetic."""
     tight: tuple[Part, ...]
     """The noise between the meter and honest machines of the same arithmetic."""
+    shapes: tuple[Count, ...]
+    """Names of the shapes of honest bodies (``frame.name_of``), one after the other."""
     noise_micro: Count
     """How far honest logits differ from the meter's, in micro-logits; widens the support."""
     honest: tuple[Honest, ...]
@@ -79,15 +83,19 @@ class Reference(Message, frozen=True, kw_only=True):
 class Charge(Message, frozen=True, kw_only=True):
     """What one answer can carry at most, by channel, in micro-bits."""
 
-    tokens: Count
-    bursts: Count
-    ending: Count
-    frame: Count
+    tokens: Count = 0
+    """Which tokens they are."""
+    ending: Count = 0
+    """Where it breaks off, if it does."""
+    frame: Count = 0
+    """Everything else in its bytes, and how they were cut into events."""
+    coarse: Count = 0
+    """All of its bytes, where no token of it can be read."""
 
     @property
     def micro_bits(self) -> int:
         """The sum of the channels."""
-        return self.tokens + self.bursts + self.ending + self.frame
+        return self.tokens + self.ending + self.frame + self.coarse
 
 
 def parse(payload: bytes) -> Reference:
@@ -111,11 +119,21 @@ def digest(reference: Reference) -> str:
 def rest(claims: Claims) -> tuple[Measure, ...]:
     """Return the measures of what is not tokens."""
     cut = _CUT if claims.ending == "cut" else _DRAWN
+    left = claims.frame
     return (
-        Measure(name=BURSTS, unit="tokens", values=claims.bursts),
         Measure(name=ENDING, unit="flag", values=(cut,)),
-        Measure(name=FRAME, unit="micro-bit", values=(claims.frame_micro,)),
+        Measure(name=BURSTS, unit="tokens", values=left.bursts),
+        Measure(name=SHAPES, unit="digest", values=left.shapes),
+        Measure(name=SIZES, unit="bytes", values=left.sizes),
+        Measure(name=CLOCK, unit="second", values=(left.clock,)),
+        Measure(name=LOOSE, unit="micro-bit", values=(left.loose_micro,)),
     )
+
+
+def coarse(micro_bits: int, reason: Reason) -> Finding:
+    """Return the finding on an answer of which nothing but its size can be explained, and why."""
+    measure = Measure(name=COARSE, unit="micro-bit", values=(micro_bits,))
+    return Finding(kind=KIND, tier=Tier.NONE, reason=reason, measures=(measure,))
 
 
 class Ledger:
@@ -126,11 +144,13 @@ class Ledger:
     fewer in all but a share of ``2^-s`` of the cases. Sums over sessions keep the guarantee.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, reference: Reference) -> None:
         self._coder = Coder()
-        self._bursts = _Habit(_COUNT_BITS, usual=60.0)
-        self._cuts = [0.5, 63.5]
-        self._lengths = _Habit(_COUNT_BITS)
+        self._bursts = [_Habit(usual) for usual in (0, 1, 0)]
+        self._shapes = [_Dictionary(reference.shapes) for _ in range(3)]
+        self._clock = _Habit(0)
+        self._ends = _Habit(_DRAWN)
+        self._lengths = _Habit(None)
         self.micro_bits = 0
 
     def charge(self, finding: Finding) -> Charge:
@@ -141,39 +161,74 @@ class Ledger:
         """
         if finding.kind != KIND:
             raise FormatError(f"a finding on {finding.kind} has no bits of egress")
-        charged = Charge(
-            tokens=self._coder.charge(_tokens(finding)),
-            bursts=_micro(sum(self._bursts.bits(size) for size in finding.values(BURSTS))),
-            ending=_micro(self._ending(finding.values(ENDING), len(finding.values(ROWS[0])))),
-            frame=sum(finding.values(FRAME)),
-        )
+        if any(measure.name == COARSE for measure in finding.measures):
+            charged = Charge(coarse=sum(finding.values(COARSE)))
+        else:
+            tokens = _tokens(finding)
+            charged = Charge(
+                tokens=self._coder.charge(tokens),
+                ending=_micro(self._ending(finding.values(ENDING), len(tokens))),
+                frame=_micro(self._frame(finding)) + _one(finding, LOOSE),
+            )
         self.micro_bits += charged.micro_bits
         return charged
 
     def _ending(self, values: Sequence[int], tokens: int) -> float:
-        if len(values) != 1 or values[0] not in (_DRAWN, _CUT):
+        if values not in ((_DRAWN,), (_CUT,)):
             raise FormatError("egress finding: how the answer ended is not recorded")
-        was_cut = values[0] == _CUT
-        side = 0 if was_cut else 1
-        bits = -math.log2(self._cuts[side] / sum(self._cuts))
-        self._cuts[side] += 1
-        return bits + (self._lengths.bits(tokens) if was_cut else 0.0)
+        bits = self._ends.bits(values[0])
+        return bits + (self._lengths.bits(tokens) if values[0] == _CUT else 0.0)
+
+    def _frame(self, finding: Finding) -> float:
+        bursts, shapes = finding.values(BURSTS), finding.values(SHAPES)
+        sizes = finding.values(SIZES)
+        if not len(bursts) * NAME_WORDS == len(shapes) == len(sizes) * NAME_WORDS:
+            raise FormatError("egress finding: measures of unlike lengths")
+        clock = _one(finding, CLOCK)
+        bits = self._clock.bits(2 * clock if clock >= 0 else -2 * clock - 1)
+        several = len(bursts) > 1
+        for number, (burst, size) in enumerate(zip(bursts, sizes, strict=True)):
+            place = 0 if number == 0 else 2 if number == len(bursts) - 1 else 1
+            name = shapes[NAME_WORDS * number : NAME_WORDS * (number + 1)]
+            bits += self._shapes[place].bits(name, size)
+            if several:
+                bits += self._bursts[place].bits(burst)
+        return bits
 
 
 class _Habit:
-    """An adaptive code for small counts that are nearly always the same."""
+    """An adaptive code for counts of which one is the usual."""
 
-    def __init__(self, bits: int, usual: float = 0.0) -> None:
-        self._counts = [0.125] * (bits + 1)
-        self._counts[1] += usual
+    def __init__(self, usual: int | None) -> None:
+        self._counts = [0.125] * (_COUNT_BITS + 1)
+        if usual is not None:
+            self._counts[usual.bit_length()] += 60.0
         self._sum = sum(self._counts)
 
     def bits(self, count: int) -> float:
-        kind = min(count.bit_length(), len(self._counts) - 1)
+        if not 0 <= count < 1 << _COUNT_BITS:
+            raise FormatError(f"egress finding: a count of {count}")
+        kind = count.bit_length()
         bits = -math.log2(self._counts[kind] / self._sum) + max(kind - 1, 0)
         self._counts[kind] += 1
         self._sum += 1
         return bits
+
+
+class _Dictionary:
+    """An adaptive code for shapes: a new one is spelt out, one seen before is named."""
+
+    def __init__(self, known: Sequence[int]) -> None:
+        pairs = zip(*[iter(known)] * NAME_WORDS, strict=True)
+        self._counts: dict[tuple[int, ...], float] = dict.fromkeys(pairs, 1.0)
+        self._sum = 0.125 + len(self._counts)
+
+    def bits(self, name: Sequence[int], size: int) -> float:
+        seen = self._counts.get(tuple(name), 0.0)
+        bits = -math.log2((seen or 0.125) / self._sum)
+        self._counts[tuple(name)] = seen + 1.0
+        self._sum += 1.0
+        return bits if seen else bits + 8 * size + 2 * size.bit_length()
 
 
 def check_reference(finding: Finding, reference: Reference) -> None:
@@ -197,3 +252,10 @@ def _tokens(finding: Finding) -> list[Token]:
 
 def _micro(bits: float) -> int:
     return math.ceil(MICRO * bits - 1e-6)
+
+
+def _one(finding: Finding, name: str) -> int:
+    values = finding.values(name)
+    if len(values) != 1:
+        raise FormatError(f"egress finding: {name} is not one value")
+    return values[0]
