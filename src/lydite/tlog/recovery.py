@@ -17,6 +17,8 @@ from lydite.tlog.hashing import EMPTY_ROOT, HASH_BYTES
 from lydite.tlog.merkle import Tree
 
 _SHORTEST_BUNDLE = 2 * tiles.WIDTH
+KEPT_LEAVES = 1 << 16
+"""How many of the last leaves keep all their hashes in memory (4 MB)."""
 
 
 class Head(msgspec.Struct, frozen=True):
@@ -150,18 +152,22 @@ def _begin(path: Path, origin: str, signer: notes.Signer) -> None:
 
 def _read_tree(path: Path, base: int) -> Tree:
     """Read the tree of the first ``base`` entries from its tiles; see that bundles are there."""
-    tree = Tree()
-    hashes = []
+    tree = Tree(lambda index: _leaves(path, index))
     for index in range(base // tiles.WIDTH):
-        found = disk.read(path / tiles.Tile(0, index).path)
-        if found is None or len(found) != tiles.WIDTH * HASH_BYTES:
-            raise _lost(f"no whole {tiles.Tile(0, index).path}")
         bundle = path / tiles.Tile(None, index).path
         if not bundle.exists() or bundle.stat().st_size < _SHORTEST_BUNDLE:
             raise _lost(f"no whole {tiles.Tile(None, index).path}")
-        hashes.append(found)
-    tree.extend_hashes(b"".join(hashes))
+        tree.extend_hashes(_leaves(path, index))
+        if tree.size % KEPT_LEAVES == 0:
+            tree.trim(tree.size - KEPT_LEAVES)
     return tree
+
+
+def _leaves(path: Path, index: int) -> bytes:
+    found = disk.read(path / tiles.Tile(0, index).path)
+    if found is None or len(found) != tiles.WIDTH * HASH_BYTES:
+        raise _lost(f"no whole {tiles.Tile(0, index).path}")
+    return found
 
 
 def _head(path: Path, key: notes.VerifierKey, tree: Tree) -> Head | None:

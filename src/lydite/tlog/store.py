@@ -388,3 +388,4 @@ class LogStore:
             appender = disk.Appender.replace(self._path / "wal", data)
             self._wal.close()
             self._wal, self._recent = appender, recent
+            self._tree.trim(base - recovery.KEPT_LEAVES)
