@@ -4,6 +4,7 @@ Rebuilt from the log alone, so an auditor that was killed goes on where it stopp
 """
 
 import hashlib
+import threading
 
 from lydite.appraisal.policy import Policy
 from lydite.appraisal.selection import check_contiguous, drawn
@@ -34,6 +35,8 @@ class Casebook:
         self._auditor = auditor
         self._read = 0
         self._envelopes: dict[int, bytes] = {}
+        self.lock = threading.RLock()
+        """Held while the state changes, and by whoever reads more than one part of it."""
         self.declaration_entry = 0
         self.declaration: Declaration | None = None
         self.epochs: dict[int, Epoch] = {}
@@ -52,10 +55,11 @@ class Casebook:
             UnavailableError: the gateway does not answer, or withholds an envelope.
             VerificationError: the log, an epoch or a declaration is not what it has to be.
         """
-        self.mirror.sync()
-        while self._read < self.mirror.size:
-            self._take(self._read + 1)
-            self._read += 1
+        with self.lock:
+            self.mirror.sync()
+            while self._read < self.mirror.size:
+                self._take(self._read + 1)
+                self._read += 1
 
     def pending(self) -> list[int]:
         """Return the drawn receipts that have no record yet, in log order."""

@@ -107,6 +107,17 @@ class GatewayClient:
         """Return the opening of a drawn receipt."""
         return opening.parse(self._ask("GET", f"/v1/audit/openings/{entry}", secret=True))
 
+    def receipt(self, receipt_id: str) -> bytes:
+        """Return what the gateway serves of one receipt: envelope, entry, and proof if any."""
+        return self._ask("GET", f"/v1/receipts/{receipt_id}")
+
+    def chosen_opening(self, receipt_id: str, salt: str) -> Opening:
+        """Return the opening of a receipt whose client gave its ``salt``, in hexadecimal."""
+        body = msgspec.json.encode({"salt": salt})
+        return opening.parse(
+            self._ask("POST", f"/v1/receipts/{receipt_id}/opening", body, secret=True)
+        )
+
     def publish(self, envelope: bytes) -> int:
         """Put a signed audit record or result into the log; return its 1-based entry."""
         return self._entry("/v1/log/entries", envelope)

@@ -15,9 +15,10 @@ from lydite.auditor.bench import Bench
 from lydite.auditor.casebook import Casebook
 from lydite.auditor.gateway_client import Gateway
 from lydite.auditor.packing import pack
-from lydite.errors import UnavailableError
-from lydite.evidence.tokens.reference import Reference
+from lydite.errors import FormatError, Reason, UnavailableError, VerificationError
+from lydite.evidence.tokens.reference import KIND, Reference
 from lydite.evidence.tokens.reference import digest as reference_digest
+from lydite.messages import opening as openings
 from lydite.messages.audit import Audit, AuditPredicate, Result, ResultPredicate, Verdict
 from lydite.messages.canonical import encode
 from lydite.messages.finding import Finding
@@ -41,13 +42,22 @@ class Auditor:
         reference: Reference,
         bench: Bench,
         signer: Signer,
+        patience_s: float | None = None,
+        case: Casebook | None = None,
     ) -> None:
+        """Audit as ``anchor`` and ``policy`` say, from ``case`` if somebody has read it already.
+
+        A drawn receipt that the gateway does not open is asked for again until ``patience_s`` have
+        passed, and is then the gateway's fault. None asks once and holds it against nobody.
+        """
         self._client = client
+        self._patience_s = patience_s
+        self._refused_s: dict[int, float] = {}
         self._policy = policy
         self._reference = reference
         self._bench = bench
         self._signer = signer
-        self.case = Casebook(client, trust, anchor, policy, signer.keyid)
+        self.case = case or Casebook(client, trust, anchor, policy, signer.keyid)
 
     def open_epoch(self, epsilon_ppm: int | None = None) -> None:
         """Have the gateway draw from all that was logged since the last epoch, and read the draw.
@@ -59,10 +69,19 @@ class Auditor:
         rate = self._policy.epsilon_ppm if epsilon_ppm is None else epsilon_ppm
         self.await_entry(self._client.open_epoch(rate))
 
+    @property
+    def due(self) -> bool:
+        """Whether a receipt was logged that no epoch has drawn from yet."""
+        case = self.case
+        covered = max((e.predicate.tree_size for e in case.epochs.values()), default=0)
+        later = range(covered + 1, case.mirror.size + 1)
+        return any(case.mirror.entry(number).kind == "receipt" for number in later)
+
     def audit_pending(self, progress: Callable[[int, int], None] | None = None) -> int:
         """Audit every drawn receipt that has no record yet and return how many there were.
 
-        ``progress`` is told how many are done, and of how many.
+        ``progress`` is told how many are done, and of how many. Those that the gateway has not
+        opened, while there is patience, stay pending.
         """
         self.case.catch_up()
         if self.case.declaration is not None:
@@ -70,7 +89,9 @@ class Auditor:
         pending = self.case.pending()
         last = 0
         for done, number in enumerate(pending, start=1):
-            last = self._client.publish(self._record(number))
+            record = self._record(number)
+            if record is not None:
+                last = self._client.publish(record)
             if progress is not None:
                 progress(done, len(pending))
         self.await_entry(last)
@@ -129,28 +150,43 @@ class Auditor:
                 )
             time.sleep(_POLL_S)
 
-    def _record(self, number: int) -> bytes:
+    def _record(self, number: int) -> bytes | None:
+        """Return the signed record of one drawn receipt, None while there is patience with it."""
         case = self.case
+        findings = self._examine(number)
+        if findings is None:
+            return None
         statement = Audit(
             subject=subject("receipt", digest(case.envelope(number))),
             predicate=AuditPredicate(
                 epoch=case.receipts[number],
                 entry=number,
-                findings=tuple(self._examine(number)),
+                findings=tuple(findings),
                 provider=case.anchor.provider,
                 auditor=self._signer.keyid,
             ),
         )
         return sign_envelope(encode(statement), self._signer)
 
-    def _examine(self, number: int) -> list[Finding]:
+    def _examine(self, number: int) -> list[Finding] | None:
         declared = self.case.declaration
+        receipt = self.case.receipt(number)
         try:
             opening = self._client.opening(number)
-        except UnavailableError as error:  # nothing was learnt about the provider
-            return [Finding(kind="tokens", tier=Tier.NONE, reason=error.reason)]
+            openings.check(opening, receipt)
+        except (FormatError, UnavailableError, VerificationError) as error:
+            return self._unopened(number, error.reason)
         ids = declared is not None and declared.predicate.token_ids
-        return self._bench.examine(self.case.receipt(number), opening, declares_ids=ids)
+        return self._bench.examine(receipt, opening, declares_ids=ids)
+
+    def _unopened(self, number: int, reason: Reason) -> list[Finding] | None:
+        """Return what an opening that is none amounts to, None if it is asked for again."""
+        if self._patience_s is None:  # nothing was learnt about the provider
+            return [Finding(kind=KIND, tier=Tier.NONE, reason=reason)]
+        now = time.monotonic()
+        if now - self._refused_s.setdefault(number, now) < self._patience_s:
+            return None
+        return [Finding(kind=KIND, tier=Tier.WARNING, reason=Reason.WITHHELD)]
 
 
 def _now() -> str:

@@ -1,21 +1,30 @@
-"""What an auditor is told: frozen, parsed once. Paths are relative to the working directory."""
+"""What an auditor and a recomputer are told: frozen, parsed once.
+
+Paths are relative to the working directory, times in milliseconds or seconds as their names say.
+"""
 
 from typing import Annotated
 
 import msgspec
 
+from lydite.messages.alarm import Mode
 from lydite.messages.epoch import Ppm
+
+Positive = Annotated[int, msgspec.Meta(gt=0)]
 
 
 class Gateway(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A gateway to audit: where it answers, its audit token, and the provider's name in ``trust``.
 
-    The token opens drawn receipts; it comes from the operator of the gateway.
+    The token opens drawn receipts; it comes from the operator of the gateway. ``shutdown`` is the
+    program that cuts the power of what stands behind it, with its arguments; a recomputer that
+    enforces its policy runs it, with the provider's key id and the reason behind them.
     """
 
     url: str
     token: str
     provider: str
+    shutdown: tuple[str, ...] = ()
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -35,4 +44,63 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     policy: str | None = None
     bundles: str = "bundles"
     rate_ppm: Ppm = 10_000
-    period_s: Annotated[int, msgspec.Meta(gt=0)] = 60
+    period_s: Positive = 60
+
+
+class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A model that can be recomputed: its directory, and the file of its Reference Value."""
+
+    directory: str
+    reference: str
+
+
+class Witness(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A witness of the recomputer's own log: where it answers, and the key of its cosignatures."""
+
+    url: str
+    vkey: str
+
+
+class Recomputer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything that a recomputer needs. Port 0 lets the system choose.
+
+    ``trust`` is its trust file, ``key`` what it signs with, ``log_key`` and ``origin`` key and name
+    of its own log, ``state`` the directory of that. A gateway whose model is none of ``models`` is
+    routed to, and its verdict is *inconclusive*. ``mode`` says whether alarms are acted upon.
+    ``cannot_ms`` is how long a request may look for a gateway, and ``cannot_per_s`` how many may be
+    refused with a receipt. ``opening_ms`` is how long a drawn receipt may stay unopened, and
+    ``silence_ms`` how long a gateway may not answer its auditor, before that is its fault.
+    """
+
+    trust: str
+    key: str
+    log_key: str
+    origin: str
+    state: str
+    gateways: tuple[Gateway, ...]
+    models: tuple[Model, ...] = ()
+    host: str = "127.0.0.1"
+    port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 8090
+    mode: Mode = "shadow"
+    policy: str | None = None
+    bundles: str = "bundles"
+    rate_ppm: Ppm = 10_000
+    period_ms: Positive = 60_000
+    """From one epoch to the next; nothing is drawn while nothing was logged."""
+    cannot_ms: Positive = 1_000
+    cannot_per_s: Positive = 50
+    opening_ms: Positive = 30_000
+    silence_ms: Positive = 60_000
+    health_ms: Positive = 1_000
+    """How often each gateway is asked whether it is up, and how long it may take to say so."""
+    body_bytes: Positive = 64 * 1024 * 1024
+    examinations: Positive = 8
+    """How many clients may wait for the examination of a request of theirs."""
+    alarm_command: tuple[str, ...] = ()
+    """A program that is given each alarm on its standard input, with its arguments."""
+    alarm_url: str | None = None
+    """A URL on this machine to which each alarm is posted."""
+    witnesses: tuple[Witness, ...] = ()
+    witness_policy: str = "quorum none\n"
+    """A C2SP tlog-policy without its ``log`` line, for the recomputer's own log."""
+    checkpoint_ms: Positive = 1_000

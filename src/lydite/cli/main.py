@@ -23,6 +23,7 @@ COMMANDS = {
     "gateway": "sit in front of a model server and give a receipt for every answer",
     "admin": "order a gateway to do something, as k of n officers",
     "auditor": "recompute drawn requests and write what was found into the log",
+    "recomputer": "route requests, recompute drawn ones, and act on what is found",
     "engine": "serve a local model over the OpenAI API with a reproducible sampler",
     "receipt": "check the receipt of your own request",
     "plot": "draw how the evidence in bundles grew, audit by audit",
@@ -134,8 +135,10 @@ def _explain_missing(name: str, error: ModuleNotFoundError) -> int:
     return 2
 
 
-_EXTRAS = {name: name for name in ("auditor", "demo", "engine", "gateway", "plot")} | {
-    "plan": "plot"
+_EXTRAS = {
+    **{name: name for name in ("auditor", "demo", "engine", "gateway", "plot", "recomputer")},
+    "example": "demo",
+    "plan": "plot",
 }
 
 

@@ -1,19 +1,27 @@
-"""``lydite receipt``: a client checks the receipt of its own request."""
+"""``lydite receipt``: a client checks the receipt of its own request, or asks what became of it."""
 
 import argparse
 import http.client
+import json
+import re
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 
-from lydite.appraisal import receipts
+from lydite.appraisal import choice, outcome, receipts
 from lydite.appraisal.receipts import Exchange
+from lydite.appraisal.report import Report
+from lydite.appraisal.trust import Trust
 from lydite.cli.files import read
 from lydite.cli.reports import add_options, finish
 from lydite.errors import ConfigurationError, UnavailableError
 from lydite.messages.commitment import Salt
 
-_LIMIT_BYTES = 1 << 20
+_LIMIT_BYTES = 8 << 20
+_TIMEOUT_S = 60
+_QUESTIONS = ("result", "examine")
+Check = Callable[[bytes, Trust, Exchange | None, str | None], Report]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -21,10 +29,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
         "exit codes: 0 signed, in the witnessed log and about your bytes, which is not to say that "
         "the declared model answered; 1 it is not; 2 usage; 4 it cannot be had, is not logged yet, "
-        "or was not compared with your bytes"
+        "or was not compared with your bytes. `result ID` asks what became of the request: 0 if "
+        "its provider is consistent and the draws cover it, 1 if the provider or this answer is "
+        "not. `examine ID` has that one answer recomputed, for who knows its salt"
     )
     parser.add_argument(
-        "receipt", metavar="RECEIPT", help="URL of /v1/receipts/ID at a gateway, or a file of it"
+        "receipt",
+        metavar="RECEIPT",
+        help="URL of /v1/receipts/ID at a gateway, or a file of it; "
+        "or `result` or `examine`, followed by ID",
+    )
+    parser.add_argument("id", nargs="?", metavar="ID", help="the x-lydite-receipt-id of the answer")
+    parser.add_argument(
+        "--from", dest="source", metavar="URL", help="the recomputer that is asked about ID"
     )
     parser.add_argument("--salt", metavar="HEX", help="the x-lydite-salt of the answer")
     parser.add_argument("--path", default="/v1/chat/completions", help="where the request went")
@@ -34,11 +51,35 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Check one receipt and print the report; the exit code is its tier's."""
+    """Check one receipt, or ask about one, and print the report; the exit code is its tier's."""
+    if arguments.id is not None or arguments.receipt in _QUESTIONS:
+        return _ask(arguments)
     payload = _fetch(arguments.receipt)
     own = _exchange(arguments)
     wanted = _id_in(arguments.receipt)
     return finish(lambda trust: receipts.check(payload, trust, own, wanted), arguments)
+
+
+def _ask(arguments: argparse.Namespace) -> int:
+    """Ask a recomputer about one request and check what it answers."""
+    question, wanted, source = arguments.receipt, arguments.id, arguments.source
+    if question not in _QUESTIONS or wanted is None or source is None:
+        raise ConfigurationError("ask with: receipt result ID --from URL, or examine for result")
+    if not re.fullmatch("[0-9a-f]{32}", wanted):
+        raise ConfigurationError(f"{wanted!r} is no receipt id, 32 characters in hexadecimal")
+    own = _own(arguments)
+    place = f"{source.rstrip('/').removesuffix('/v1')}/v1/receipts/{wanted}/{question}"
+    body, check = None, outcome.check
+    if question == "examine":
+        body, check = json.dumps({"salt": _salt(arguments).hex()}).encode(), choice.check
+    payload = _fetch(place, body)
+    return finish(lambda trust: check(payload, trust, own, wanted), arguments)
+
+
+def _own(arguments: argparse.Namespace) -> Exchange | None:
+    """Return the client's own bytes, if they were given; a salt alone shows none."""
+    bare = arguments.request is None and arguments.response is None
+    return None if bare else _exchange(arguments)
 
 
 def _id_in(place: str) -> str | None:
@@ -46,14 +87,16 @@ def _id_in(place: str) -> str | None:
     return place.rpartition("/v1/receipts/")[2] if "/v1/receipts/" in place else None
 
 
-def _fetch(place: str) -> bytes:
+def _fetch(place: str, body: bytes | None = None) -> bytes:
     if not place.startswith(("http://", "https://")):
         return read(Path(place)).removesuffix(b"\n")
+    request = urllib.request.Request(place, body, {"Content-Type": "application/json"})
     try:
-        with urllib.request.urlopen(place, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:
             return bytes(answer.read(_LIMIT_BYTES))
     except urllib.error.HTTPError as error:
-        raise UnavailableError(f"{place}: HTTP {error.code}") from error
+        said = error.read(300).decode("utf-8", "replace")
+        raise UnavailableError(f"{place}: HTTP {error.code}: {said}") from error
     except (OSError, ValueError, http.client.HTTPException) as error:
         raise UnavailableError(f"{place}: {error}") from error
 
@@ -64,13 +107,16 @@ def _exchange(arguments: argparse.Namespace) -> Exchange | None:
         return None
     if None in given:
         raise ConfigurationError("--salt, --request and --response go together")
-    try:
-        salt = Salt(bytes.fromhex(arguments.salt))
-    except ValueError as error:
-        raise ConfigurationError("--salt is not hexadecimal") from error
     return Exchange(
-        salt=salt,
+        salt=_salt(arguments),
         path=arguments.path.encode(),
         request=read(arguments.request),
         response=read(arguments.response),
     )
+
+
+def _salt(arguments: argparse.Namespace) -> Salt:
+    given = arguments.salt or ""
+    if not re.fullmatch("[0-9a-f]{64}", given):
+        raise ConfigurationError(f"--salt {given!r} is not 32 bytes in lowercase hexadecimal")
+    return Salt(bytes.fromhex(given))

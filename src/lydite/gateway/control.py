@@ -27,7 +27,8 @@ from lydite.gateway.reading import Request
 from lydite.gateway.receipts import Stamp
 from lydite.gateway.recorder import Recorder
 from lydite.messages import audit
-from lydite.messages.canonical import Message, encode
+from lydite.messages import opening as openings
+from lydite.messages.canonical import Hex32, Message, encode
 from lydite.messages.entry import EntryKind
 from lydite.signing.dsse import Envelope, KeyId, PublicKey, open_envelope
 from lydite.tlog import tiles
@@ -53,6 +54,10 @@ class _Index(Message, frozen=True, kw_only=True):
 
 class _Wish(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
     epsilon_ppm: int
+
+
+class _Salt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    salt: Hex32
 
 
 class _Sniff(msgspec.Struct, frozen=True, rename="camel"):
@@ -82,6 +87,7 @@ class Control:
         self._office = office
         self.table = Table(
             (b"GET", re.compile(rb"/v1/receipts/([0-9a-f]{32})"), self._receipt),
+            (b"POST", re.compile(rb"/v1/receipts/([0-9a-f]{32})/opening"), self._chosen_opening),
             (b"GET", re.compile(rb"/v1/keys"), self._keys),
             (b"GET", re.compile(rb"/v1/log/checkpoint"), self._checkpoint),
             (b"GET", re.compile(rb"/v1/log/(tile/[0-9a-z/.]{1,64})"), self._tile),
@@ -183,6 +189,21 @@ class Control:
         pair = await asyncio.to_thread(self._office.journal.read, int(number))
         if pair.kind != "receipt":
             raise UnavailableError(f"entry {number} is no receipt", Reason.NOT_IN_LOG)
+        return Answer(pair.opening)
+
+    async def _chosen_opening(self, request: Request, receipt_id: str) -> Answer:
+        """Open a receipt that nobody drew, to an auditor whom its client gave the salt."""
+        self._authenticate(request)
+        try:
+            salt = bytes.fromhex(msgspec.json.decode(request.body, type=_Salt).salt)
+        except msgspec.DecodeError as error:
+            raise FormatError(f"salt: {error}") from error
+        number = await asyncio.to_thread(self._office.journal.number_of, receipt_id)
+        if number is None:
+            raise UnavailableError(f"no receipt {receipt_id}", Reason.NOT_IN_LOG)
+        pair = await self._pair(number)
+        if not hmac.compare_digest(salt, openings.parse(pair.opening).salt_bytes()):
+            raise VerificationError(Reason.BAD_COMMITMENT, "this is not the salt of that receipt")
         return Answer(pair.opening)
 
     async def _logged(self, number: int) -> Answer:

@@ -18,6 +18,7 @@ EntryKind = Literal[
     "declaration",
     "entropy",
     "epoch",
+    "examination",
     "mode",
     "receipt",
     "result",

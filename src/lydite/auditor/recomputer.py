@@ -1,0 +1,278 @@
+"""Puts a recomputer together and runs it: the front, a watch over each gateway, its own log.
+
+Prints one line of JSON when it is ready; log lines go to standard error.
+"""
+
+import asyncio
+import contextlib
+import json
+import logging
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import msgspec
+import uvicorn
+
+from lydite.appraisal import policy, trust
+from lydite.appraisal.policy import Policy
+from lydite.appraisal.trust import Anchor, Trust
+from lydite.auditor import alarms
+from lydite.auditor.alarms import Alarms, Command, Shutdown
+from lydite.auditor.bench import Bench
+from lydite.auditor.examining import Examiner
+from lydite.auditor.front import Front, Hall
+from lydite.auditor.gateway_client import GatewayClient
+from lydite.auditor.ledger import Ledger
+from lydite.auditor.line import Address
+from lydite.auditor.outcomes import Outcomes
+from lydite.auditor.refusals import Refusals
+from lydite.auditor.registry import Place, Registry
+from lydite.auditor.router import Router
+from lydite.auditor.settings import Gateway, Model, Recomputer
+from lydite.auditor.watch import Recompute, Terms, Watch
+from lydite.engines.weights import check_root
+from lydite.errors import ConfigurationError, FormatError
+from lydite.evidence.tokens import reference as references
+from lydite.evidence.tokens.reference import Reference
+from lydite.messages.declaration import Declaration
+from lydite.signing import keys, notes
+from lydite.signing.keys import Signer
+from lydite.tlog import policy as policies
+from lydite.tlog.checkpointer import Checkpointer
+from lydite.tlog.store import LogStore
+from lydite.tlog.witness_client import WitnessClient
+
+_logger = logging.getLogger(__name__)
+
+_FIRST_LOOK_S: Final = 0.5
+_DRAIN_S: Final = 5
+
+
+class _Shelf:
+    """The models that can be recomputed."""
+
+    def __init__(self, models: Sequence[Model]) -> None:
+        self._known = [_load(model) for model in models]
+
+    def find(self, declared: Declaration) -> tuple[Reference, Bench] | None:
+        """Return what a declared model is recomputed with, None if it cannot be."""
+        said = declared.predicate
+        for reference, bench in self._known:
+            if (said.weights_root, said.sampler) == (reference.weights_root, reference.sampler):
+                return reference, bench
+        return None
+
+
+class _Parts(NamedTuple):
+    """What a recomputer is made of."""
+
+    front: Front
+    registry: Registry
+    watches: list[Watch]
+    log: LogStore
+    checkpointer: Checkpointer
+
+
+def serve(settings: Recomputer, recompute: Recompute | None = None) -> int:
+    """Run a recomputer until SIGTERM or SIGINT, and return 0.
+
+    ``recompute`` stands in for the models that the settings name.
+
+    Raises:
+        LyditeError: trust, keys, models, state or address cannot be used.
+    """
+    logging.basicConfig(level=logging.INFO, format="lydite: %(message)s")
+    with _assembled(settings, recompute or _Shelf(settings.models).find) as parts:
+        try:
+            listener = socket.create_server((settings.host, settings.port))
+        except (OSError, OverflowError) as error:
+            raise ConfigurationError(
+                f"cannot listen on {settings.host}:{settings.port}: {error}"
+            ) from error
+        with listener:
+            asyncio.run(_serve(settings, parts, listener))
+    return 0
+
+
+async def _serve(settings: Recomputer, parts: _Parts, listener: socket.socket) -> None:
+    beat_s = settings.health_ms / 1000
+    tasks = [
+        asyncio.create_task(parts.registry.watch(beat_s, beat_s)),
+        asyncio.create_task(parts.checkpointer.run()),
+    ]
+    server = uvicorn.Server(
+        uvicorn.Config(
+            parts.front,
+            http="httptools",
+            lifespan="off",
+            log_level="critical",
+            access_log=False,
+            server_header=False,
+            date_header=False,
+            timeout_graceful_shutdown=_DRAIN_S,
+        )
+    )
+    over = threading.Event()
+    for watch in parts.watches:
+        name = f"watch {watch.place.name}"
+        threading.Thread(
+            target=_watch, args=(watch, settings, over), name=name, daemon=True
+        ).start()
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    while not server.started and not serving.done():
+        await asyncio.sleep(0.005)
+    port = listener.getsockname()[1]
+    said = {"port": port, "url": f"http://{settings.host}:{port}", "log": str(parts.log.key)}
+    sys.stdout.write(json.dumps(said) + "\n")
+    sys.stdout.flush()
+    try:
+        await serving
+    finally:
+        over.set()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _watch(watch: Watch, settings: Recomputer, over: threading.Event) -> None:
+    """Do round after round; the first until it is known what the gateway serves."""
+    while not over.is_set():
+        try:
+            watch.round()
+        except Exception:  # a bug met with one gateway must not leave it unwatched unnoticed
+            _logger.exception("watch %s", watch.place.name)
+        known = watch.place.model is not None
+        over.wait(settings.period_ms / 1000 if known else _FIRST_LOOK_S)
+
+
+@contextlib.contextmanager
+def _assembled(settings: Recomputer, recompute: Recompute) -> Iterator[_Parts]:
+    """Yield the parts of a recomputer; its log is closed at the end."""
+    anchors = trust.parse(_message(settings.trust))
+    rules = policy.DEFAULT
+    if settings.policy is not None:
+        rules = policy.parse(_message(settings.policy))
+    if not settings.gateways:
+        raise ConfigurationError("the settings name no gateway")
+    signer = keys.load(Path(settings.key))
+    state = Path(settings.state)
+    log = LogStore.open(state / "log", settings.origin, keys.load(Path(settings.log_key)))
+    with log:
+        checkpointer = _checkpointer(settings, log)
+        try:
+            ledger = Ledger(state / "statements", log, signer)
+            terms = _terms(settings, (anchors, rules, signer), ledger, recompute)
+            watches = [_watched(gateway, terms) for gateway in settings.gateways]
+            registry = Registry([watch.place for watch in watches])
+            front = _front(settings, (registry, watches), ledger, checkpointer, signer)
+            yield _Parts(front, registry, watches, log, checkpointer)
+        finally:
+            checkpointer.close()
+
+
+def _front(
+    settings: Recomputer,
+    known: tuple[Registry, list[Watch]],
+    ledger: Ledger,
+    checkpointer: Checkpointer,
+    signer: Signer,
+) -> Front:
+    registry, watches = known
+    outcomes = Outcomes(watches)
+    refusals = Refusals(ledger, settings.cannot_ms, settings.cannot_per_s)
+    said = {"recomputer": signer.public.hex(), "log": str(ledger.log.key)}
+    return Front(
+        Hall(
+            router=Router(
+                registry,
+                refusals,
+                deadline_s=settings.cannot_ms / 1000,
+                body_bytes=settings.body_bytes,
+            ),
+            registry=registry,
+            watches=watches,
+            outcomes=outcomes,
+            examiner=Examiner(outcomes, ledger, settings.examinations),
+            ledger=ledger,
+            checkpointer=checkpointer,
+            keys=msgspec.json.encode(said),
+        )
+    )
+
+
+def _terms(
+    settings: Recomputer,
+    who: tuple[Trust, Policy, Signer],
+    ledger: Ledger,
+    recompute: Recompute,
+) -> Terms:
+    anchors, rules, signer = who
+    hear: list[Callable[[bytes], None]] = []
+    if settings.alarm_command:
+        hear.append(alarms.command(settings.alarm_command))
+    if settings.alarm_url is not None:
+        hear.append(alarms.webhook(settings.alarm_url))
+    return Terms(
+        trust=anchors,
+        policy=rules,
+        signer=signer,
+        alarms=Alarms(ledger, settings.mode, hear),
+        recompute=recompute,
+        bundles=Path(settings.bundles),
+        rate_ppm=settings.rate_ppm,
+        patience_s=settings.opening_ms / 1000,
+        silence_s=settings.silence_ms / 1000,
+    )
+
+
+def _watched(gateway: Gateway, terms: Terms) -> Watch:
+    anchor = anchor_of(terms.trust, gateway.provider)
+    address = Address.parse(gateway.url)
+    place = Place(name=anchor.name, provider=anchor.provider, address=address)
+    shutdown: Shutdown | None = Command(gateway.shutdown) if gateway.shutdown else None
+    return Watch(place, anchor, GatewayClient(gateway.url, gateway.token), terms, shutdown)
+
+
+def anchor_of(anchors: Trust, name: str) -> Anchor:
+    """Return the anchor of the provider that the trust file calls ``name``.
+
+    Raises:
+        ConfigurationError: it has none.
+    """
+    for anchor in anchors.providers:
+        if anchor.name == name:
+            return anchor
+    raise ConfigurationError(f"the trust file has no provider called {name!r}")
+
+
+def _load(model: Model) -> tuple[Reference, Bench]:
+    # torch takes seconds to import, and who only routes needs none of it
+    from lydite.engines.transformers_engine import TransformersEngine
+
+    place = Path(model.directory)
+    reference = references.parse(_message(model.reference))
+    check_root(place, reference.weights_root)
+    exact = TransformersEngine.load(place, "fp32")
+    return reference, Bench(exact, reference, TransformersEngine.load(place, "bf16"))
+
+
+def _checkpointer(settings: Recomputer, log: LogStore) -> Checkpointer:
+    try:
+        quorum = policies.parse(f"log {log.key}\n{settings.witness_policy}".encode())
+        witnesses = tuple(
+            WitnessClient(each.url, notes.parse_key(each.vkey)) for each in settings.witnesses
+        )
+    except FormatError as error:
+        raise ConfigurationError(f"witnesses: {error}") from error
+    return Checkpointer(log, quorum, witnesses, settings.checkpoint_ms / 1000, lambda: None)
+
+
+def _message(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes().removesuffix(b"\n")
+    except OSError as error:
+        raise ConfigurationError(f"cannot read {path}: {error.strerror}") from error
