@@ -27,7 +27,7 @@ setup: $(STAMP) ## a virtual environment with all that the targets below need
 # constraints.txt fixes every version (torch==2.13.0 among them), so that a fresh machine gets what
 # the committed results were made with. With an index of torch's CPU builds the set-up is 2 GB
 # smaller:  PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make setup
-$(STAMP): pyproject.toml requirements-dev.txt constraints.txt
+$(STAMP): pyproject.toml requirements-dev.txt constraints.txt scripts/install_system.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "lydite: error: $(PYTHON) is older than Python 3.11" >&2; \
 	  echo "lydite: hint: name a newer one, as in: make setup PYTHON=python3.12" >&2; exit 2; }
@@ -38,6 +38,7 @@ $(STAMP): pyproject.toml requirements-dev.txt constraints.txt
 	@echo "installing into $(VENV); the first time takes minutes" >&2
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 	  -c constraints.txt -r requirements-dev.txt -e '.[demo]'
+	@$(BIN)/python scripts/install_system.py
 	@touch $@
 
 demo: $(STAMP) ## one honest provider and six that cheat; exit 0 if every verdict is right
