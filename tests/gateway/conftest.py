@@ -28,6 +28,7 @@ ROOT = bytes(range(32))
 
 def prepare(directory: Path, upstream: str | None, **changes: Any) -> Settings:
     """Write keys and a declaration, unless they are there, and return settings that use them."""
+    root = changes.pop("weights_root", ROOT)
     directory.mkdir(parents=True, exist_ok=True)
     paths = {name: directory / f"{name}.key" for name in ("gateway", "provider", "log", "vrf")}
     for path in paths.values():
@@ -35,10 +36,10 @@ def prepare(directory: Path, upstream: str | None, **changes: Any) -> Settings:
             keys.create(path)
     provider = keys.load(paths["provider"])
     statement = Declaration(
-        subject=subject("small", ROOT),
+        subject=subject("small", root),
         predicate=Predicate(
             model="small",
-            weights_root=ROOT.hex(),
+            weights_root=root.hex(),
             dtype="bfloat16",
             engine="scripted",
             sampler="lydite/v1",

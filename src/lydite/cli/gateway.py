@@ -10,8 +10,9 @@ import msgspec
 
 from lydite import config
 from lydite.appraisal.trust import Anchor
+from lydite.cli import gateway_weights
 from lydite.cli.files import new_directory, read, read_message, write
-from lydite.engines.weights import measure
+from lydite.engines.weights import ALGORITHMS, measure
 from lydite.errors import ConfigurationError, FormatError
 from lydite.gateway import running, settings
 from lydite.messages.canonical import decode, encode
@@ -40,12 +41,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
     start.add_argument("config", type=Path, metavar="FILE", help="settings, TOML or JSON")
     for each in (init, start):
         each.add_argument("--json", action="store_true", help="print one JSON object")
+    gateway_weights.add_steps(commands)
 
 
 def _configure_init(init: argparse.ArgumentParser) -> None:
     init.add_argument("directory", type=Path, metavar="DIR", help="a new directory")
     init.add_argument("--upstream", required=True, help="the model server, http://HOST:PORT")
     init.add_argument("--model", type=Path, required=True, help="directory of the declared model")
+    init.add_argument(
+        "--hash", default="sha256", choices=ALGORITHMS, help="what the weights root is made with"
+    )
     init.add_argument("--name", required=True, help="the provider's name, also its log's origin")
     init.add_argument("--dtype", default="bfloat16", help="declared data type")
     init.add_argument("--engine", default="lydite transformers", help="declared engine")
@@ -66,9 +71,10 @@ def _configure_init(init: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Make a gateway's files, or serve until told to stop."""
-    if arguments.step == "init":
-        return _init(arguments)
+    """Make a gateway's files, sign or upload a model, or serve until told to stop."""
+    steps = {"init": _init, "sign": gateway_weights.sign, "upload": gateway_weights.upload}
+    if arguments.step in steps:
+        return steps[arguments.step](arguments)
     return running.serve(config.load(arguments.config, settings.Settings))
 
 
@@ -76,7 +82,7 @@ def _init(arguments: argparse.Namespace) -> int:
     """Make a gateway's directory, whole or not at all: whatever can be wrong is looked at first."""
     directory: Path = arguments.directory
     made = _settings(arguments)
-    root = measure(arguments.model).root
+    root = measure(arguments.model, arguments.hash).root
     with new_directory(directory) as place:
         signers = {role: keys.create(place / f"{role}.key") for role in _ROLES}
         declaration = _declaration(arguments, root, signers["provider"])

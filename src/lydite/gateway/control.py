@@ -8,7 +8,7 @@ provider.
 import asyncio
 import hmac
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -78,6 +78,8 @@ class Office(NamedTuple):
     provider: KeyId
     auditors: Mapping[KeyId, PublicKey]
     token: str | None
+    mode: Callable[[], bytes]
+    """The JSON that ``/v1/mode`` answers."""
 
 
 class Control:
@@ -89,6 +91,7 @@ class Control:
             (b"GET", re.compile(rb"/v1/receipts/([0-9a-f]{32})"), self._receipt),
             (b"POST", re.compile(rb"/v1/receipts/([0-9a-f]{32})/opening"), self._chosen_opening),
             (b"GET", re.compile(rb"/v1/keys"), self._keys),
+            (b"GET", re.compile(rb"/v1/mode"), self._mode),
             (b"GET", re.compile(rb"/v1/log/checkpoint"), self._checkpoint),
             (b"GET", re.compile(rb"/v1/log/(tile/[0-9a-z/.]{1,64})"), self._tile),
             (b"GET", re.compile(rb"/v1/log/envelopes/([1-9][0-9]{0,15})"), self._envelope),
@@ -114,6 +117,9 @@ class Control:
 
     async def _keys(self, _: Request) -> Answer:
         return Answer(self._office.keys)
+
+    async def _mode(self, _: Request) -> Answer:
+        return Answer(self._office.mode())
 
     async def _checkpoint(self, _: Request) -> Answer:
         return Answer(self._office.checkpointer.newest(), _TEXT)

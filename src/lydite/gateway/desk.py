@@ -53,6 +53,8 @@ class Desk:
         self._plane = plane
         self._control = control
         self._now = now
+        self.gate: Callable[[], None] = lambda: None
+        """Raises a RefusedError while no model may be asked."""
 
     def renew(self, plane: Plane) -> None:
         """Serve new requests by this; connections keep the limits that they came under."""
@@ -82,7 +84,7 @@ class Desk:
         """Refuse what leads nowhere before a body is read.
 
         Raises:
-            RefusedError: 404 or 405.
+            RefusedError: 404 or 405, or what the gate says.
         """
         path = target.partition(b"?")[0]
         wanted = b"POST" if path in RECEIPTED else b"GET" if path == _RELAYED else None
@@ -90,6 +92,8 @@ class Desk:
             self._control.route(method, target)
         elif method != wanted:
             raise RefusedError(405, "this path takes another method")
+        else:
+            self.gate()
 
     def handle(self, request: Request, client: ClientConnection) -> Handler:
         """Return who answers an admitted request."""

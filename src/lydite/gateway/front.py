@@ -8,7 +8,7 @@ import asyncio
 import logging
 import socket
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, cast
 
 from lydite.gateway import fleet, tls
@@ -85,6 +85,10 @@ class Front:
     def tallies(self) -> list[Tally]:
         """Return the tallies of all processes that serve: this one's."""
         return [self.tally()]
+
+    def guard(self, gate: Callable[[], None]) -> None:
+        """Ask ``gate`` before each request to a model; it raises a RefusedError, or does not."""
+        self._desk.gate = gate
 
     async def start(self, sockets: Sequence[socket.socket]) -> None:
         """Serve clients that come to ``sockets``, which are bound and now belong to this."""

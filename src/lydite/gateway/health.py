@@ -128,26 +128,28 @@ class Watch:
         """Say whether it answers, None if it is at work for us and may be too busy to say."""
         try:
             async with asyncio.timeout(self._health.timeout_ms / 1000):
-                return await self._status(member) < 500
+                return await status(member, self._health.path) < 500
         except TimeoutError:
             return None if member.outstanding else False
         except (LyditeError, OSError, ValueError, EOFError):
             return False
 
-    async def _status(self, member: Watched) -> int:
-        """Return the status of one answer.
 
-        Raises:
-            UnavailableError: no connection, or no answer in HTTP.
-        """
-        reader, writer = await member.streams()
-        try:
-            head = f"GET {self._health.path} HTTP/1.1\r\nhost: {member.name}\r\n"
-            writer.write(f"{head}connection: close\r\n\r\n".encode())
-            line = (await reader.readuntil(b"\n"))[:_ANSWER_BYTES].split()
-            if len(line) < 2 or not line[0].startswith(b"HTTP/1."):
-                raise UnavailableError("not an answer in HTTP")
-            return int(line[1])
-        finally:
-            with contextlib.suppress(OSError):
-                writer.transport.abort()
+async def status(member: Watched, path: str) -> int:
+    """Return the status of one answer, on a connection of its own.
+
+    Raises:
+        UnavailableError: no connection, or no answer in HTTP.
+        OSError: as before.
+    """
+    reader, writer = await member.streams()
+    try:
+        head = f"GET {path} HTTP/1.1\r\nhost: {member.name}\r\n"
+        writer.write(f"{head}connection: close\r\n\r\n".encode())
+        line = (await reader.readuntil(b"\n"))[:_ANSWER_BYTES].split()
+        if len(line) < 2 or not line[0].startswith(b"HTTP/1."):
+            raise UnavailableError("not an answer in HTTP")
+        return int(line[1])
+    finally:
+        with contextlib.suppress(OSError):
+            writer.transport.abort()

@@ -76,6 +76,12 @@ class Pool:
         """Take note of what checks found."""
         self._well = well
 
+    def revived(self) -> None:
+        """Forget what was held against it: another machine answers there now."""
+        self._well = True
+        self._breaker.succeeded()
+        self._drop_idle()
+
     def usable(self, now: float) -> bool:
         """Say whether a request may be sent."""
         return self._well and self._breaker.usable(now)

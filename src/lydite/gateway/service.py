@@ -11,12 +11,19 @@ from typing import Self
 
 import msgspec
 
-from lydite.errors import ConfigurationError, FormatError, LyditeError
-from lydite.gateway import front
+from lydite.errors import (
+    ConfigurationError,
+    FormatError,
+    LyditeError,
+    Reason,
+    UnavailableError,
+)
+from lydite.gateway import front, moded
 from lydite.gateway.beacons import BeaconClient
 from lydite.gateway.control import Control, Office
 from lydite.gateway.epochs import Epochs, Hands
 from lydite.gateway.front import Front
+from lydite.gateway.moded import Around, Modal
 from lydite.gateway.pairs import Journal
 from lydite.gateway.receipts import Stamp
 from lydite.gateway.recorder import GroupRecorder, TurnRecorder, Writer
@@ -48,6 +55,7 @@ class Gateway:
         """
         self._settings = settings
         self._prepared = front.prepare(settings)
+        moded.check(settings)
         state = Path(settings.state)
         signers = {
             name: keys.load(Path(path))
@@ -69,6 +77,7 @@ class Gateway:
         self._tasks: list[asyncio.Task[None]] = []
         self._front: Front | Supervisor | None = None
         self._control: Control | None = None
+        self._modal: Modal | None = None
         self._port = 0
 
     @property
@@ -77,6 +86,11 @@ class Gateway:
         if not self._port:
             raise ConfigurationError("the gateway is not started")
         return self._port
+
+    @property
+    def modal(self) -> Modal | None:
+        """The modes, once started, where the settings ask for them."""
+        return self._modal
 
     @property
     def log_key(self) -> notes.VerifierKey:
@@ -105,6 +119,8 @@ class Gateway:
         places = front.places(self._settings)
         self._front = self._make_front(loop, self._control)
         self._port = places[0].getsockname()[1]
+        if isinstance(self._front, Front):
+            self._modal = await moded.start(self._settings, self._around(self._front))
         await self._front.start(places)
         self._tasks = [asyncio.create_task(self._checkpointer.run())]
 
@@ -117,6 +133,8 @@ class Gateway:
         """Take no more, let what runs finish within its time, sign a last checkpoint, close."""
         if self._front is not None:
             await self._front.stop()
+        if self._modal is not None:
+            await self._modal.stop()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -134,6 +152,15 @@ class Gateway:
 
     async def __aexit__(self, *_: object) -> None:
         await self.stop()
+
+    def _around(self, front: Front) -> Around:
+        return Around(
+            recorder=self._recorder,
+            signer=self._gateway,
+            declaration=self._declaration,
+            front=front,
+            tls=self._prepared.context,
+        )
 
     def _office(self) -> Office:
         settings = self._settings
@@ -154,7 +181,13 @@ class Gateway:
             provider=self._provider.keyid,
             auditors={key_id(key): key for key in auditors},
             token=settings.audit_token,
+            mode=self._mode,
         )
+
+    def _mode(self) -> bytes:
+        if self._modal is None:
+            raise UnavailableError("this gateway keeps no modes", Reason.NOT_IN_LOG)
+        return self._modal.report()
 
     def _public_keys(self) -> bytes:
         return msgspec.json.encode(

@@ -17,6 +17,8 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 Body = Annotated[int, msgspec.Meta(gt=0, le=80 * 1024 * 1024)]
 """Two of these, in base64, fit into the largest opening."""
+Argv = Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
+"""A command and its arguments."""
 
 
 class _Frozen(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -121,6 +123,65 @@ class Keys(_Frozen, frozen=True, kw_only=True):
     vrf: str
 
 
+class CommandPower(_Frozen, frozen=True, kw_only=True, tag_field="kind", tag="command"):
+    """Power by commands, no shell between: exit code 0 of ``off`` says that the power is off."""
+
+    on: Argv
+    off: Argv
+    timeout_ms: Positive = 30_000
+
+
+class IpmiPower(_Frozen, frozen=True, kw_only=True, tag_field="kind", tag="ipmi"):
+    """Power over IPMI 2.0 by ``ipmitool``; the password in a file of mode 0600."""
+
+    host: str
+    user: str
+    password_file: str
+    tool: str = "ipmitool"
+    timeout_ms: Positive = 30_000
+
+
+class RedfishPower(_Frozen, frozen=True, kw_only=True, tag_field="kind", tag="redfish"):
+    """Power over Redfish: ``url`` of the ComputerSystem, https unless it is on this machine.
+
+    ``login`` says whether to open a session or to send the password each time, ``ca_file`` whose
+    certificates count (the system's if none); the password is in a file of mode 0600.
+    """
+
+    url: Annotated[str, msgspec.Meta(pattern="^https?://[^/]+/redfish/v1/Systems/[^/?#]+$")]
+    user: str
+    password_file: str
+    login: Literal["session", "basic"] = "session"
+    ca_file: str | None = None
+    timeout_ms: Positive = 30_000
+
+
+class Modes(_Frozen, frozen=True, kw_only=True):
+    """Which weights the machine behind the gateway may be given, and how (``docs/modes.md``).
+
+    ``store`` is a directory in memory, whose ``model`` folder the machine loads from; ``whitelist``
+    are directories that ``lydite gateway sign`` made; ``signing_keys`` and ``certificates`` the PEM
+    files that say whose model signatures count. ``wipe`` is run each time the power is off, and
+    ``upload_token`` is what an uploader presents (none: who reaches the port may try).
+    ``reload_every_s`` bounds how long a machine serves before its memory is wiped.
+    """
+
+    store: str
+    power: CommandPower | IpmiPower | RedfishPower
+    whitelist: tuple[str, ...] = ()
+    signing_keys: tuple[str, ...] = ()
+    certificates: tuple[str, ...] = ()
+    wipe: Argv | None = None
+    upload_host: str = "127.0.0.1"
+    upload_port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 8089
+    upload_token: Annotated[str, msgspec.Meta(min_length=16)] | None = None
+    stall_ms: Positive = 30_000
+    load_timeout_ms: Positive = 600_000
+    retry_ms: Positive = 5_000
+    """How long after a power switch or a wipe failed it is tried again."""
+    reload_every_s: Positive | None = None
+
+
 class Settings(_Frozen, frozen=True, kw_only=True):
     """Everything that a gateway needs. Port 0 lets the system choose.
 
@@ -165,3 +226,5 @@ class Settings(_Frozen, frozen=True, kw_only=True):
     limits: Limits = Limits()
     admin: Authority | None = None
     """Who may order what; without it nobody may order anything."""
+    modes: Modes | None = None
+    """None: the gateway serves whatever answers behind it, as it is."""

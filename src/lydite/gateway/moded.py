@@ -1,0 +1,213 @@
+"""Puts the modes of one gateway together: whitelist, store, power, upload port, reloads.
+
+The only module that knows all of them. Without ``modes`` in the settings nothing here is used.
+"""
+
+import asyncio
+import ssl
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from lydite.errors import ConfigurationError, LyditeError, UnavailableError
+from lydite.gateway import health, reloads
+from lydite.gateway.bundles import Anchors
+from lydite.gateway.front import Front
+from lydite.gateway.intake import Store
+from lydite.gateway.keeper import Change, Keeper, World
+from lydite.gateway.power import Commands, Ipmi, Power, secret_file
+from lydite.gateway.reading import RefusedError
+from lydite.gateway.recorder import Recorder
+from lydite.gateway.redfish import Redfish
+from lydite.gateway.settings import CommandPower, IpmiPower, Modes, Settings
+from lydite.gateway.upload import UploadConnection, report
+from lydite.gateway.whitelist import Whitelist
+from lydite.messages import declaration
+from lydite.messages.canonical import decode, encode
+from lydite.messages.mode import ModeChange, Predicate
+from lydite.messages.statement import subject
+from lydite.signing.dsse import Envelope, digest, payload_of
+from lydite.signing.keys import Signer, sign_envelope
+
+
+class Around(NamedTuple):
+    """The rest of the gateway, as far as the modes need it."""
+
+    recorder: Recorder
+    signer: Signer
+    declaration: bytes
+    """The declaration's envelope: its digest is the subject of every change of mode."""
+    front: Front
+    tls: ssl.SSLContext | None
+    """How uploaders are spoken to: as clients are."""
+
+
+class Modal:
+    """The modes of one gateway, while it runs. ``keeper`` and ``whitelist`` take instructions."""
+
+    def __init__(self, settings: Settings, modes: Modes, around: Around) -> None:
+        """Read the whitelist and find the power switch; nothing is switched yet.
+
+        Raises:
+            ConfigurationError: a setting cannot be used.
+            StorageError: the whitelist kept in the state is damaged.
+        """
+        self._modes = modes
+        self._around = around
+        envelope = decode(around.declaration, Envelope)
+        self._subject = subject("declaration", digest(around.declaration))
+        self._probe = settings.health.path
+        anchors = Anchors(
+            tuple(map(Path, modes.signing_keys)), tuple(map(Path, modes.certificates))
+        )
+        self.whitelist = Whitelist(
+            anchors, Path(settings.state) / "whitelist", tuple(map(Path, modes.whitelist))
+        )
+        world = World(
+            power=connect(modes),
+            store=Store(Path(modes.store)),
+            whitelist=self.whitelist,
+            declared=declaration.parse(payload_of(envelope)).predicate.weights_root,
+            enter=self._enter,
+            answers=self._answers,
+            hang_up=around.front.abort,
+            clock_ms=around.recorder.clock_ms,
+        )
+        self.keeper = Keeper(modes, world)
+        self._server: asyncio.Server | None = None
+        self._reloads: asyncio.Task[None] | None = None
+
+    @property
+    def port(self) -> int:
+        """The upload port, once started."""
+        if self._server is None:
+            raise ConfigurationError("the gateway is not started")
+        port: int = self._server.sockets[0].getsockname()[1]
+        return port
+
+    def gate(self) -> None:
+        """Let a request to the model through, or not.
+
+        Raises:
+            RefusedError: 503, the mode is not SERVING.
+        """
+        try:
+            self.keeper.check()
+        except UnavailableError as error:
+            raise RefusedError(503, str(error), error.reason) from error
+
+    def report(self) -> bytes:
+        """Return what ``/v1/mode`` answers."""
+        return report(self.keeper)
+
+    async def start(self, tls: ssl.SSLContext | None) -> None:
+        """Cut the power, then wait for weights on the upload port.
+
+        Raises:
+            OSError: the port cannot be had.
+        """
+        modes, keeper = self._modes, self.keeper
+        self._server = await asyncio.get_running_loop().create_server(
+            lambda: UploadConnection(keeper, modes.stall_ms / 1000, modes.upload_token),
+            modes.upload_host,
+            modes.upload_port,
+            ssl=tls,
+        )
+        keeper.start()
+        if modes.reload_every_s is not None:
+            self._reloads = asyncio.create_task(reloads.run(keeper, modes.reload_every_s))
+
+    async def stop(self) -> None:
+        """Take no more uploads, and cut the power."""
+        if self._server is None:
+            return
+        self._server.close()
+        if self._reloads is not None:
+            self._reloads.cancel()
+        await self.keeper.stop()
+
+    async def _enter(self, change: Change) -> None:
+        statement = self._statement(change)
+        await self._around.recorder.enter(
+            "mode", sign_envelope(encode(statement), self._around.signer)
+        )
+
+    def _statement(self, change: Change) -> ModeChange:
+        state = change.state
+        return ModeChange(
+            subject=self._subject,
+            predicate=Predicate(
+                boot=self.keeper.boot,
+                sequence=change.sequence,
+                mode=state.mode,
+                cause=change.cause,
+                detail=change.detail,
+                weights_root=state.model,
+                signature=change.signature,
+                received=state.received,
+                size=state.size,
+                at=_timestamp(change.at_ms),
+                gateway=self._around.signer.keyid,
+            ),
+        )
+
+    async def _answers(self) -> bool:
+        """Ask the machine once; the connections kept to the one before it are forgotten."""
+        try:
+            async with asyncio.timeout(self._modes.load_timeout_ms / 1000):
+                found = await health.status(self._around.front.fleet.pools[0], self._probe)
+        except (LyditeError, OSError, ValueError, EOFError, TimeoutError):
+            return False
+        if found < 300:
+            self._around.front.fleet.pools[0].revived()
+        return found < 300
+
+
+def connect(modes: Modes) -> Power:
+    """Return the switch that the settings name.
+
+    Raises:
+        ConfigurationError: a password file or a certificate file cannot be used.
+    """
+    given = modes.power
+    if isinstance(given, CommandPower):
+        return Commands(given)
+    if isinstance(given, IpmiPower):
+        return Ipmi(given)
+    return Redfish(given, secret_file(given.password_file))
+
+
+def check(settings: Settings) -> None:
+    """Refuse settings that ask for modes and for what they cannot be kept with.
+
+    Raises:
+        ConfigurationError: several machines, or several workers.
+    """
+    if settings.modes is None:
+        return
+    if settings.upstream is None:
+        raise ConfigurationError("modes keep one machine: name one upstream")
+    if settings.workers != 1:
+        raise ConfigurationError("modes keep one process: workers = 1")
+
+
+async def start(settings: Settings, around: Around) -> Modal | None:
+    """Start the modes that the settings ask for, if they do; from here on the gate is closed.
+
+    Raises:
+        ConfigurationError: a setting cannot be used.
+        StorageError: the whitelist kept in the state is damaged.
+        OSError: the upload port cannot be had.
+    """
+    if settings.modes is None:
+        return None
+    modal = Modal(settings, settings.modes, around)
+    around.front.guard(modal.gate)
+    await modal.start(around.tls)
+    return modal
+
+
+def _timestamp(time_ms: int) -> str:
+    """Return RFC 3339 in UTC with milliseconds."""
+    second = datetime.fromtimestamp(time_ms // 1000, UTC).isoformat()[:19]
+    return f"{second}.{time_ms % 1000:03d}Z"
