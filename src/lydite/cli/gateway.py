@@ -75,7 +75,11 @@ def run(arguments: argparse.Namespace) -> int:
     steps = {"init": _init, "sign": gateway_weights.sign, "upload": gateway_weights.upload}
     if arguments.step in steps:
         return steps[arguments.step](arguments)
-    return running.serve(config.load(arguments.config, settings.Settings))
+
+    def read_settings() -> settings.Settings:
+        return config.load(arguments.config, settings.Settings)
+
+    return running.serve(read_settings(), read_settings)
 
 
 def _init(arguments: argparse.Namespace) -> int:

@@ -12,11 +12,13 @@ import queue
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from time import perf_counter
 from typing import NamedTuple
 
 from lydite.errors import LyditeError, StorageError
 from lydite.gateway.receipts import Draft
 from lydite.gateway.scribe import Entered, Scribe, Signed, Work
+from lydite.gateway.tally import Histogram
 from lydite.messages.entry import EntryKind
 
 _BATCH = 512
@@ -73,6 +75,13 @@ class Writer(Recorder):
     def __init__(self, scribe: Scribe, clock: Callable[[], float]) -> None:
         self._scribe = scribe
         self._clock = clock
+        self.commits = Histogram()
+        """How long each batch took, its flush included."""
+
+    @property
+    @abstractmethod
+    def waiting(self) -> int:
+        """How much is not yet written."""
 
     @abstractmethod
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -91,6 +100,7 @@ class Writer(Recorder):
         return int(self._clock() * 1000)
 
     def _commit(self, batch: Sequence[_Job]) -> Sequence[Entered | LyditeError]:
+        began = perf_counter()
         try:
             results = self._scribe.commit([job.work for job in batch])
         except LyditeError as error:
@@ -101,6 +111,7 @@ class Writer(Recorder):
             self._refuse(error)
             return [StorageError("the recorder failed")] * len(batch)
         self.failing = False
+        self.commits.observe(perf_counter() - began)
         return results
 
     def _refuse(self, error: Exception) -> None:
@@ -125,6 +136,11 @@ class GroupRecorder(Writer):
         self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
+
+    @property
+    def waiting(self) -> int:
+        """How much the thread has not taken yet."""
+        return self._queue.qsize()
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Bring the log up to the journal, then start the thread."""
@@ -178,6 +194,11 @@ class TurnRecorder(Writer):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._batch: list[_Job] = []
         self._retry: asyncio.TimerHandle | None = None
+
+    @property
+    def waiting(self) -> int:
+        """How much this turn has brought."""
+        return len(self._batch)
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Bring the log up to the journal."""

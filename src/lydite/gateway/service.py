@@ -24,12 +24,12 @@ from lydite.gateway.control import Control, Office
 from lydite.gateway.epochs import Epochs, Hands
 from lydite.gateway.front import Front
 from lydite.gateway.moded import Around, Modal
+from lydite.gateway.operations import Operations
 from lydite.gateway.pairs import Journal
 from lydite.gateway.receipts import Stamp
 from lydite.gateway.recorder import GroupRecorder, TurnRecorder, Writer
 from lydite.gateway.scribe import Scribe
 from lydite.gateway.settings import Settings
-from lydite.gateway.supervisor import Supervisor
 from lydite.messages import declaration, entry
 from lydite.sampling import vrf
 from lydite.signing import keys, notes
@@ -46,8 +46,13 @@ _logger = logging.getLogger(__name__)
 class Gateway:
     """One gateway before one engine. ``async with Gateway(settings)`` starts and stops it."""
 
-    def __init__(self, settings: Settings, clock: Callable[[], float] = time.time) -> None:
-        """Read keys and declaration, open log and journal.
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Callable[[], float] = time.time,
+        reread: Callable[[], Settings] | None = None,
+    ) -> None:
+        """Read keys and declaration, open log and journal; ``reread`` is for a reload.
 
         Raises:
             ConfigurationError: a key, the declaration, a policy or a URL cannot be used.
@@ -75,17 +80,18 @@ class Gateway:
         self._recorder = _recorder(settings, self._journal, self._log, stamp, clock)
         self._clock = clock
         self._tasks: list[asyncio.Task[None]] = []
-        self._front: Front | Supervisor | None = None
+        self._reread = reread
         self._control: Control | None = None
         self._modal: Modal | None = None
-        self._port = 0
+        self.operations: Operations | None = None
+        """Its running parts, once started."""
 
     @property
     def port(self) -> int:
         """The port that it listens on, once started."""
-        if not self._port:
+        if self.operations is None:
             raise ConfigurationError("the gateway is not started")
-        return self._port
+        return self.operations.port
 
     @property
     def modal(self) -> Modal | None:
@@ -116,23 +122,20 @@ class Gateway:
         self._recorder.start(loop)
         await self._recorder.enter("declaration", self._declaration)
         self._control = Control(self._office())
-        places = front.places(self._settings)
-        self._front = self._make_front(loop, self._control)
-        self._port = places[0].getsockname()[1]
-        if isinstance(self._front, Front):
-            self._modal = await moded.start(self._settings, self._around(self._front))
-        await self._front.start(places)
+        self.operations = Operations(
+            self._prepared, self._recorder, self._control, lambda: self._log.size, self._reread
+        )
+        if isinstance(self.operations.front, Front):
+            self._modal = await moded.start(self._settings, self._around(self.operations.front))
+        if self._modal is not None:
+            self.operations.add_check("mode", self._modal.gate)
+        await self.operations.start()
         self._tasks = [asyncio.create_task(self._checkpointer.run())]
-
-    def _make_front(self, loop: asyncio.AbstractEventLoop, control: Control) -> Front | Supervisor:
-        if self._settings.workers == 1:
-            return Front(self._prepared, self._recorder, control, loop)
-        return Supervisor(self._prepared, self._recorder, control.table)
 
     async def stop(self) -> None:
         """Take no more, let what runs finish within its time, sign a last checkpoint, close."""
-        if self._front is not None:
-            await self._front.stop()
+        if self.operations is not None:
+            await self.operations.serve_no_more()
         if self._modal is not None:
             await self._modal.stop()
         for task in self._tasks:
@@ -145,6 +148,8 @@ class Gateway:
         self._checkpointer.close()
         self._journal.close()
         self._log.close()
+        if self.operations is not None:
+            await self.operations.stop()
 
     async def __aenter__(self) -> Self:
         await self.start()
