@@ -299,7 +299,7 @@ def test_a_client_that_does_not_read_makes_the_engine_wait(bench: Bench, gateway
         connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)
         connection.send(post(CHAT, body))
         time.sleep(0.5)
-        client = next(c for c in gateway.operations._front._desk.clients if c._handler is not None)
+        client = next(c for c in gateway.operations.front._desk.clients if c._handler is not None)
         assert client._transport.get_write_buffer_size() < 2_000_000
         assert sum(map(len, client._handler._parts)) < 20_000_000
         got = connection.read()

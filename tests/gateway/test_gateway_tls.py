@@ -127,7 +127,7 @@ def test_a_refused_client_takes_no_place(
     gateway = bench.gateway(str(tmp_path), tls=given)
     for _ in range(3):
         outcome(gateway.port, trusting(authority, authority.issue("other", "other.example")))
-    assert not gateway.operations._front._desk.clients
+    assert not gateway.operations.front._desk.clients
 
 
 async def _serve_tls(engine: ScriptedEngine, context: ssl.SSLContext) -> int:
@@ -182,7 +182,7 @@ def test_checks_speak_tls_too(bench: Bench, tmp_path: Path, authority: Authority
     gateway = bench.gateway(str(tmp_path), upstream=None, upstreams=(upstream,), health=health)
     bench.run(asyncio.sleep(0.2))
     assert engine.seen
-    assert gateway.operations._front.fleet.usable() == 1
+    assert gateway.operations.front.fleet.usable() == 1
     bench.run(engine.stop())
 
 
@@ -198,7 +198,7 @@ def test_new_certificates_are_shown_without_dropping_anyone(
         old.send(post(CHAT, slow))
         authority.issue("gateway", "localhost")  # into the same files
         changed = front.prepare(gateway._settings)
-        bench.run(gateway.operations._front.change(changed))
+        bench.run(gateway.operations.front.change(changed))
         assert old.read().whole
         assert old.ask(post(CHAT, OK)).status == 200
         with SecureWire(gateway.port, known) as new:
@@ -218,7 +218,7 @@ def test_an_authority_that_is_taken_out_vouches_for_nobody_any_more(
     changed = msgspec.structs.replace(
         gateway._settings, tls=msgspec.structs.replace(given, client_ca=authority.file)
     )
-    bench.run(gateway.operations._front.change(front.prepare(changed)))
+    bench.run(gateway.operations.front.change(front.prepare(changed)))
     assert outcome(gateway.port, context) != 200
 
 

@@ -114,7 +114,7 @@ def test_a_body_is_not_read_where_the_model_does_not_matter(
     bench: Bench, engines: list[ScriptedEngine], tmp_path: Path
 ) -> None:
     gateway = bench.gateway(str(tmp_path), upstream=None, upstreams=several(engines))
-    assert gateway.operations._front.fleet.model_of(b"{not json") is None
+    assert gateway.operations.front.fleet.model_of(b"{not json") is None
 
 
 def test_an_upstream_that_refuses_connections_is_made_up_for(
@@ -129,7 +129,7 @@ def test_an_upstream_that_refuses_connections_is_made_up_for(
     assert asked(engines[0]) == 12
     host = {seen.head.split(b"\r\n")[1] for seen in engines[0].seen}
     assert host == {b"host: " + engines[0].url.removeprefix("http://").encode()}
-    failures = gateway.operations._front.fleet.errors()["connect"]
+    failures = gateway.operations.front.fleet.errors()["connect"]
     assert 5 <= failures <= 6, "the breaker has to open"
 
 
@@ -176,7 +176,7 @@ def test_a_half_open_breaker_lets_one_request_try(
         assert ask(gateway.port, post(CHAT, OK)).status == 503, "a second one while one tries"
         assert trial.read().status == 200
     assert ask(gateway.port, post(CHAT, OK)).status == 200
-    assert gateway.operations._front.fleet.errors()["timeout"] == 2
+    assert gateway.operations.front.fleet.errors()["timeout"] == 2
 
 
 def test_a_client_that_leaves_a_trial_does_not_leave_the_breaker_stuck(
@@ -212,13 +212,13 @@ def test_checks_take_an_upstream_out_and_back_in(
     assert engines[0].seen[0].head.startswith(b"GET /v1/models HTTP/1.1\r\nhost: ")
     port = engines[0].port
     bench.run(engines[0].stop())
-    eventually(lambda: gateway.operations._front.fleet.usable() == 1)
+    eventually(lambda: gateway.operations.front.fleet.usable() == 1)
     for _ in range(4):
         assert ask(gateway.port, post(CHAT, OK)).status == 200
-    assert not gateway.operations._front.fleet.errors(), "a request was spent on finding out"
+    assert not gateway.operations.front.fleet.errors(), "a request was spent on finding out"
     again = ScriptedEngine()
     bench.run(again.start(port))
-    eventually(lambda: gateway.operations._front.fleet.usable() == 2)
+    eventually(lambda: gateway.operations.front.fleet.usable() == 2)
     bench.run(again.stop())
     bench.run(engines[0].start())
 
@@ -230,10 +230,10 @@ def test_an_engine_too_busy_to_answer_a_check_stays_in(bench: Bench, tmp_path: P
         health = Health(interval_ms=20, timeout_ms=30, failures=1)
         gateway = bench.gateway(str(tmp_path), upstream=url, health=health)
         with Wire(gateway.port) as connection:
-            gateway.operations._front.fleet.pools[0].checked(well=True)
+            gateway.operations.front.fleet.pools[0].checked(well=True)
             connection.send(post(CHAT, OK))
             time.sleep(0.3)
-            (pool,) = gateway.operations._front.fleet.pools
+            (pool,) = gateway.operations.front.fleet.pools
             assert (pool.outstanding, pool.well) in {(1, True), (0, False)}
             kept = pool.well
         time.sleep(0.2)
