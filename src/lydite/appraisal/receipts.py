@@ -1,5 +1,6 @@
 """One receipt, checked by the client it was given to. Bytes and trust anchors in, a report out."""
 
+import hashlib
 import hmac
 
 import msgspec
@@ -10,6 +11,7 @@ from lydite.errors import FormatError, Reason, VerificationError
 from lydite.messages import entry, receipt
 from lydite.messages.canonical import Count, Message, decode, encode
 from lydite.messages.commitment import Salt, commit_request, commit_response
+from lydite.messages.compact import Compact
 from lydite.messages.receipt import Predicate, Receipt
 from lydite.messages.tier import Tier
 from lydite.signing.dsse import Envelope, key_id, open_envelope
@@ -40,14 +42,18 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def check(
-    payload: bytes, trust: Trust, own: Exchange | None = None, receipt_id: str | None = None
+    payload: bytes,
+    trust: Trust,
+    own: Exchange | Compact | None = None,
+    receipt_id: str | None = None,
 ) -> Report:
     """Check one receipt as its gateway serves it; ``receipt_id`` is the one that was asked for.
 
     1. It is in its one spelling and about a provider that the relying party knows.
     2. Provider and gateway signed it, and it is the one that was asked for.
     3. It is in the witnessed log.
-    4. It commits to the client's own copy of the exchange; without one, nothing is affirmed.
+    4. It commits to the client's own copy of the exchange, or is what the compact receipt promised
+       that the client held against its copy; without either, nothing is affirmed.
 
     Raises:
         FormatError, VerificationError: a step fails; the reason says which.
@@ -69,7 +75,9 @@ def check(
     # 3.
     logged = _logged(served, entry.of_statement(said, "receipt", anchor.provider), trust, anchor)
     # 4.
-    if own is not None:
+    if isinstance(own, Compact):
+        _promised(statement, said, served, own)
+    elif own is not None:
         _same(statement, own)
     compared = "match" if own is not None else "not compared"
     facts = (
@@ -98,7 +106,7 @@ def _facts(told: Predicate, anchor: Anchor) -> tuple[Fact, ...]:
     )
 
 
-def _outcome(served: Served, own: Exchange | None) -> tuple[Tier, Reason, str, str]:
+def _outcome(served: Served, own: Exchange | Compact | None) -> tuple[Tier, Reason, str, str]:
     if served.proof is None:
         detail = "no checkpoint covers it yet; ask again in a second"
         return Tier.NONE, Reason.NOT_IN_LOG, "receipt signed, not yet logged", detail
@@ -125,6 +133,22 @@ def _logged(served: Served, leaf: bytes, trust: Trust, anchor: Anchor) -> str:
     accepted = proofs.verify(proof, leaf_hash(leaf), trust.log_policy(anchor))
     witnesses = ", ".join(accepted.witnesses) or "nobody"
     return f"entry {served.index} of {accepted.checkpoint.origin}, witnessed by {witnesses}"
+
+
+def _promised(statement: Receipt, said: bytes, served: Served, own: Compact) -> None:
+    """Hold the statement against the compact receipt that came with the answer."""
+    told = statement.predicate
+    same = (
+        hmac.compare_digest(own.request, told.request.commitment),
+        hmac.compare_digest(own.response, statement.subject[0].digest.sha256),
+        hmac.compare_digest(own.statement, hashlib.sha256(said).hexdigest()),
+        own.id == told.receipt_id,
+        served.index in {None, own.entry},
+    )
+    if not all(same):
+        raise VerificationError(
+            Reason.BROKEN_PROMISE, f"receipt {own.id} is not what was promised with the answer"
+        )
 
 
 def _same(statement: Receipt, own: Exchange) -> None:

@@ -8,6 +8,7 @@ from typing import Literal
 from lydite.errors import Reason, VerificationError
 from lydite.messages.canonical import Hex32, Message, Word, decode
 from lydite.messages.epoch import NoteText
+from lydite.sampling import beacon
 from lydite.sampling.beacon import Chain
 from lydite.signing.dsse import KeyId, PublicKey, key_id
 from lydite.tlog import policy
@@ -78,3 +79,19 @@ class Trust(Message, frozen=True, kw_only=True):
 def parse(payload: bytes) -> Trust:
     """Parse a trust file, at most 1 MiB, in its one spelling."""
     return decode(payload, Trust, limit=1 << 20)
+
+
+def of_anchor(anchor: Anchor) -> Trust:
+    """Return what trusting one provider's anchor, and nothing else, comes to.
+
+    Enough for receipts: there are no witnesses, no auditors and no references, so that no bundle
+    will stand under it.
+    """
+    return Trust(
+        policy="0" * 64,
+        references=(),
+        auditors=(),
+        beacon=beacon.QUICKNET,
+        witnesses="quorum none\n",
+        providers=(anchor,),
+    )

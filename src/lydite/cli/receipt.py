@@ -13,6 +13,7 @@ from lydite.appraisal import choice, outcome, receipts
 from lydite.appraisal.receipts import Exchange
 from lydite.appraisal.report import Report
 from lydite.appraisal.trust import Trust
+from lydite.cli import promised
 from lydite.cli.files import read
 from lydite.cli.reports import add_options, finish
 from lydite.errors import ConfigurationError, UnavailableError
@@ -37,9 +38,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "receipt",
         metavar="RECEIPT",
         help="URL of /v1/receipts/ID at a gateway, or a file of it; "
-        "or `result` or `examine`, followed by ID",
+        "or `result` or `examine`, followed by ID; or `check` and a verified client's journal",
     )
-    parser.add_argument("id", nargs="?", metavar="ID", help="the x-lydite-receipt-id of the answer")
+    parser.add_argument(
+        "id",
+        nargs="?",
+        metavar="ID",
+        help="the x-lydite-receipt-id of the answer; behind `check` the journal's file",
+    )
+    parser.add_argument(
+        "--deadline",
+        type=float,
+        default=60.0,
+        metavar="SECONDS",
+        help="after them a journal's receipt that is not in the log is a broken promise",
+    )
     parser.add_argument(
         "--from", dest="source", metavar="URL", help="the recomputer that is asked about ID"
     )
@@ -52,6 +65,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Check one receipt, or ask about one, and print the report; the exit code is its tier's."""
+    if arguments.receipt == "check" and arguments.id is not None:
+        journal, deadline_s = Path(arguments.id), arguments.deadline
+        return finish(lambda trust: promised.settle(journal, trust, deadline_s), arguments)
     if arguments.id is not None or arguments.receipt in _QUESTIONS:
         return _ask(arguments)
     payload = _fetch(arguments.receipt)
