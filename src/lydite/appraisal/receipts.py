@@ -52,8 +52,7 @@ def check(
     1. It is in its one spelling and about a provider that the relying party knows.
     2. Provider and gateway signed it, and it is the one that was asked for.
     3. It is in the witnessed log.
-    4. It commits to the client's own copy of the exchange, or is what the compact receipt promised
-       that the client held against its copy; without either, nothing is affirmed.
+    4. It commits to the client's own copy, or is what was promised; else nothing is affirmed.
 
     Raises:
         FormatError, VerificationError: a step fails; the reason says which.
@@ -75,10 +74,7 @@ def check(
     # 3.
     logged = _logged(served, entry.of_statement(said, "receipt", anchor.provider), trust, anchor)
     # 4.
-    if isinstance(own, Compact):
-        _promised(statement, said, served, own)
-    elif own is not None:
-        _same(statement, own)
+    _compare(own, statement, said, served)
     compared = "match" if own is not None else "not compared"
     facts = (
         *_facts(statement.predicate, anchor),
@@ -133,6 +129,15 @@ def _logged(served: Served, leaf: bytes, trust: Trust, anchor: Anchor) -> str:
     accepted = proofs.verify(proof, leaf_hash(leaf), trust.log_policy(anchor))
     witnesses = ", ".join(accepted.witnesses) or "nobody"
     return f"entry {served.index} of {accepted.checkpoint.origin}, witnessed by {witnesses}"
+
+
+def _compare(
+    own: Exchange | Compact | None, statement: Receipt, said: bytes, served: Served
+) -> None:
+    if isinstance(own, Compact):
+        _promised(statement, said, served, own)
+    elif own is not None:
+        _same(statement, own)
 
 
 def _promised(statement: Receipt, said: bytes, served: Served, own: Compact) -> None:
