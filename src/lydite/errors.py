@@ -128,6 +128,28 @@ class Reason(enum.StrEnum):
     """The machine's power could not be switched."""
     CONFIGURATION = "configuration"
     """A setting, path or argument cannot be used."""
+    TPM_UNAVAILABLE = "tpm-unavailable"
+    """No TPM answers where the settings say that one is."""
+    TPM_REFUSED = "tpm-refused"
+    """The TPM refused a command, or lacks what it takes."""
+    NOT_SEALED = "not-sealed"
+    """What has to be sealed to this machine is not, or not all of it; nothing is used in the open."""
+    BINARY_CHANGED = "binary-changed"
+    """The gateway's program, or a library of it, is not the one that the keys are sealed to."""
+    SETTINGS_CHANGED = "settings-changed"
+    """The gateway's settings are not those that the keys are sealed to."""
+    PLATFORM_CHANGED = "platform-changed"
+    """Firmware, boot chain or another measured part of the machine is not as when it was sealed."""
+    OTHER_TPM = "other-tpm"
+    """The sealed secret is not this TPM's, or was altered."""
+    STATE_CHANGED = "state-changed"
+    """A state file is not the one that the gateway left."""
+    ROLLED_BACK = "rolled-back"
+    """The state is an older copy: the TPM has counted on since."""
+    COUNTER_LOST = "counter-lost"
+    """The TPM's counter against roll-back is gone, or is not the one that was made for this state."""
+    ALREADY_USED = "already-used"
+    """The register was extended since boot; the gateway starts once a boot on this one."""
 
 
 class LyditeError(Exception):
@@ -170,3 +192,20 @@ class StorageError(LyditeError):
     """The disk refused a write; nothing that depends on it was handed out."""
 
     reason = Reason.DISK_FULL
+
+
+class DeviceError(LyditeError):
+    """A TPM did not answer, or refused a command with the response ``code`` (0: no answer)."""
+
+    reason = Reason.TPM_UNAVAILABLE
+
+    def __init__(self, message: str, reason: Reason | None = None, code: int = 0) -> None:
+        super().__init__(message, reason)
+        self.code = code
+
+
+class SealError(LyditeError):
+    """What is sealed to a machine does not open here and now; the message says what differs."""
+
+    def __init__(self, reason: Reason, message: str) -> None:
+        super().__init__(message, reason)
