@@ -133,7 +133,7 @@ class Reason(enum.StrEnum):
     TPM_REFUSED = "tpm-refused"
     """The TPM refused a command, or lacks what it takes."""
     NOT_SEALED = "not-sealed"
-    """What has to be sealed to this machine is not, or not all of it; nothing is used in the open."""
+    """What has to be sealed to this machine is not; nothing is used in the open instead."""
     BINARY_CHANGED = "binary-changed"
     """The gateway's program, or a library of it, is not the one that the keys are sealed to."""
     SETTINGS_CHANGED = "settings-changed"
@@ -147,7 +147,7 @@ class Reason(enum.StrEnum):
     ROLLED_BACK = "rolled-back"
     """The state is an older copy: the TPM has counted on since."""
     COUNTER_LOST = "counter-lost"
-    """The TPM's counter against roll-back is gone, or is not the one that was made for this state."""
+    """The TPM's counter against roll-back is gone, set back, or not the one of this state."""
     ALREADY_USED = "already-used"
     """The register was extended since boot; the gateway starts once a boot on this one."""
 

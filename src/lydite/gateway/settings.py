@@ -182,6 +182,25 @@ class Modes(_Frozen, frozen=True, kw_only=True):
     reload_every_s: Positive | None = None
 
 
+class Device(_Frozen, frozen=True, kw_only=True):
+    """The TPM that the gateway's keys are sealed to. See docs/sealed-state.md.
+
+    ``address`` is a device, ``unix:PATH`` or ``tcp:HOST:PORT``. ``pcr`` is the register into which
+    the gateway measures itself: 16 and 23 can be reset, with any other it starts once a boot.
+    ``pcrs`` are the further registers, of firmware and boot chain, that must not change.
+    ``seal_every_s`` is how often the state is sealed again while there is something new: what a
+    roll-back after a crash can undo, and how fast the TPM's counter is worn.
+    """
+
+    kind: Literal["tpm"]
+    address: str = "/dev/tpmrm0"
+    pcr: Literal[8, 9, 10, 11, 12, 13, 14, 15, 16, 23] = 23
+    pcrs: tuple[Annotated[int, msgspec.Meta(ge=0, le=23)], ...] = (0, 1, 2, 3, 4, 5, 6, 7)
+    seal_every_s: Positive = 300
+    timeout_s: Positive = 60
+    """How long the TPM may take for one command."""
+
+
 class Settings(_Frozen, frozen=True, kw_only=True):
     """Everything that a gateway needs. Port 0 lets the system choose.
 
@@ -191,7 +210,7 @@ class Settings(_Frozen, frozen=True, kw_only=True):
     envelope, ``policy`` a C2SP tlog-policy without its ``log`` line that says which of the
     ``witnesses`` are enough, ``auditors`` the Ed25519 keys in hexadecimal whose entries are taken
     into the log, ``audit_token`` what an auditor presents to open epochs and openings (none: nobody
-    may).
+    may), ``device`` the TPM that keys and state are sealed to (none: keys lie in the open).
     """
 
     upstream: str | None = None
@@ -228,3 +247,4 @@ class Settings(_Frozen, frozen=True, kw_only=True):
     """Who may order what; without it nobody may order anything."""
     modes: Modes | None = None
     """None: the gateway serves whatever answers behind it, as it is."""
+    device: Device | None = None

@@ -26,7 +26,7 @@ _BYTES = 8
 class Space(NamedTuple):
     """The public area of an NV index."""
 
-    index: int
+    number: int
     attributes: int
     policy: bytes
     size: int
@@ -35,7 +35,7 @@ class Space(NamedTuple):
     @property
     def handle(self) -> Handle:
         """What commands on it take."""
-        return Handle(self.index, self.name)
+        return Handle(self.number, self.name)
 
 
 def public_area(index: int, attributes: int, size: int, policy: bytes = b"") -> bytes:
@@ -57,9 +57,7 @@ def define_space(tpm: Tpm, area: bytes, value: bytes) -> None:
     parent = objects.create_primary(tpm)
     with tpm.loaded(parent.handle.number), tpm.hmac_session(b"", parent) as session:
         session.attributes |= sessions.DECRYPT
-        tpm.run(
-            0x12A, [permanent(codec.OWNER)], sized(value) + sized(area), [Password(), session]
-        )
+        tpm.run(0x12A, [permanent(codec.OWNER)], sized(value) + sized(area), [Password(), session])
 
 
 def undefine_space(tpm: Tpm, index: int) -> None:

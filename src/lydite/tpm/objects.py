@@ -33,9 +33,7 @@ def create_primary(tpm: Tpm, hierarchy: int = codec.OWNER) -> Primary:
     """Make the storage key; the caller flushes it."""
     nothing = sized(sized(b"") + sized(b""))
     parameters = nothing + sized(storage_template()) + sized(b"") + u32(0)
-    answer = tpm.run(
-        0x131, [permanent(hierarchy)], parameters, [Password()], returns_handle=True
-    )
+    answer = tpm.run(0x131, [permanent(hierarchy)], parameters, [Password()], returns_handle=True)
     number, public = answer.u32(), answer.sized()
     for _ in range(2):  # creation data, and its digest
         answer.sized()

@@ -20,7 +20,7 @@ _SOCKET_BYTES = 100
 
 
 class SoftwareTpm:
-    """One ``swtpm`` process. Started again on the same directory it is the same TPM after a boot."""
+    """One ``swtpm`` process; started again on its directory it is the same TPM after a boot."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -51,14 +51,12 @@ class SoftwareTpm:
         state.mkdir(parents=True, exist_ok=True, mode=0o700)
         place.unlink(missing_ok=True)
         log = self.directory / "log"
+        command = [program, "socket", "--tpm2", "--flags", "not-need-init,startup-clear"]
+        command += ["--tpmstate", f"dir={state},mode=0600"]
+        command += ["--server", f"type=unixio,path={place},mode=0600"]
         with log.open("ab") as said:
             self._process = subprocess.Popen(
-                [program, "socket", "--tpm2", "--tpmstate", f"dir={state},mode=0600"]
-                + ["--server", f"type=unixio,path={place},mode=0600"]
-                + ["--flags", "not-need-init,startup-clear"],
-                stdin=subprocess.DEVNULL,
-                stdout=said,
-                stderr=said,
+                command, stdin=subprocess.DEVNULL, stdout=said, stderr=said
             )
         try:
             self._await()

@@ -1,0 +1,347 @@
+"""A gateway whose keys and state open on one machine, in one condition, and never as an older copy.
+
+Order at the start: measure, unseal, cap; check the sealed state against the TPM's counter; then,
+and only then, keys, log and journal are opened. Order of each sealing: the state with the next
+number is durable, then the counter is raised. So a state is the newest if its number is the
+counter's, or one more where a crash came between; every other is refused.
+"""
+
+import contextlib
+import os
+import resource
+import threading
+from collections.abc import Iterator, Sized
+from pathlib import Path
+
+import msgspec
+
+from lydite.errors import ConfigurationError, Reason, SealError
+from lydite.gateway import enrolment, measured, standing
+from lydite.gateway.enrolment import Enrolment, derive
+from lydite.gateway.measured import Measurement
+from lydite.gateway.settings import Device, Settings
+from lydite.gateway.standing import State
+from lydite.signing import keys
+from lydite.signing.keys import Signer
+from lydite.tlog import disk
+from lydite.tlog.store import LogStore
+from lydite.tpm.commands import Tpm
+from lydite.tpm.counter import Counter
+from lydite.tpm.transport import connect
+
+_LOCK = "sealed.lock"
+
+
+class Sealed:
+    """The opened device: derives keys, holds the state to what it was, seals it anew."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        device: Device,
+        secret: bytes,
+        opened: tuple[State, Enrolment],
+        lock: int,
+    ) -> None:
+        """Use ``unlock``; this takes what it found."""
+        self._device = device
+        self._directory = Path(settings.state)
+        self._keys = msgspec.structs.asdict(settings.keys)
+        self._secret = secret
+        self._state, self._enrolment = opened
+        self._counter = Counter(self._enrolment.index, derive(secret, "counter"))
+        self._lock = lock
+        self._sealing = threading.Lock()
+
+    def close(self) -> None:
+        """Let another process have the state."""
+        if self._lock >= 0:
+            os.close(self._lock)
+        self._lock = -1
+
+    def derive(self, label: str) -> bytes:
+        """Return the 32 bytes that belong to ``label``, the same on every start."""
+        return derive(self._secret, label)
+
+    def signer(self, role: str) -> Signer:
+        """Return the private key of a role, which lies encrypted.
+
+        Raises:
+            SealError: it lies in the open (``NOT_SEALED``), or is not the one that was sealed
+                (``STATE_CHANGED``).
+            ConfigurationError: it cannot be read.
+        """
+        signer = keys.load(Path(self._keys[role]), derive(self._secret, f"key/{role}"))
+        self.expect(signer, role)
+        return signer
+
+    def expect(self, signer: Signer, role: str) -> None:
+        """Refuse a key that is not the one that was sealed for its role.
+
+        Raises:
+            SealError: it is another (``STATE_CHANGED``).
+        """
+        if signer.public.hex() != self._state.keys.get(role):
+            raise SealError(Reason.STATE_CHANGED, f"the {role} key is not the one that was sealed")
+
+    def check(self, log: LogStore, journal: Sized) -> None:
+        """Hold log and journal to the sealed state: they may only have grown.
+
+        Raises:
+            SealError: they have not.
+        """
+        standing.check_growth(self._state, log, journal)
+
+    def pinned(self, name: str) -> tuple[str, ...]:
+        """Return the digests, in hexadecimal, of which ``name`` has to have one; none: not held."""
+        return self._state.pins.get(name, ())
+
+    def pin(self, name: str, *digests: str) -> None:
+        """Hold ``name`` to one of these digests at the next start; blocks until that is sealed.
+
+        To replace a file: pin the old and the new digest, replace it, pin the new one.
+
+        Raises:
+            LyditeError: it could not be sealed.
+        """
+        pins = {**self._state.pins, name: digests} if digests else dict(self._state.pins)
+        if not digests:
+            pins.pop(name, None)
+        self._put(pins=pins)
+
+    def seal(self, log: LogStore, journal: Sized, *, closed: bool = False) -> None:
+        """Seal how far log and journal have come, and if all is ``closed`` every file; blocks.
+
+        Raises:
+            LyditeError: disk or TPM refused; the state before still stands.
+        """
+        size, pairs = log.size, len(journal)
+        files = standing.inventory(self._directory) if closed else None
+        self._put(log_size=size, log_root=log.root(size).hex(), journal=pairs, files=files)
+
+    def stands(self, log: LogStore, journal: Sized) -> bool:
+        """Return whether nothing was added since the last sealing."""
+        state = self._state
+        ours = (state.log_size, state.journal, state.files)
+        return ours == (log.size, len(journal), None)
+
+    def reseal(self, measurement: str) -> None:
+        """Let a gateway of another ``measurement`` (64 hexadecimal digits) open this one's keys.
+
+        Whoever may ask for that may replace the gateway: this is for an instruction that enough
+        administrators signed. The measurement is what `lydite gateway measure` prints for the new
+        program and settings. Blocks.
+
+        Raises:
+            ConfigurationError: it is not 32 bytes in hexadecimal.
+            LyditeError: disk or TPM refused.
+        """
+        raw = _digest(measurement)
+        with self._tpm() as tpm:
+            made = enrolment.seal(tpm, self._device, self._secret, raw)
+        kept = [s for s in self._enrolment.seals if s.measurement != measurement][-1:]
+        changed = msgspec.structs.replace(self._enrolment, seals=(*kept, made))
+        enrolment.write(self._directory, changed)
+        self._enrolment = changed
+        self._put(accepts=tuple(s.measurement for s in changed.seals))
+
+    def begin(self, now: Measurement, registers: dict[str, str]) -> None:
+        """Say that files may change from now on, and that only ``now`` may open this from now on.
+
+        Raises:
+            LyditeError: disk or TPM refused.
+        """
+        digest = now.digest().hex()
+        taken_over = self._state.accepts != (digest,)
+        if taken_over or self._state.files is not None:
+            self._put(accepts=(digest,), files=None)
+        if taken_over:
+            seals = tuple(s for s in self._enrolment.seals if s.measurement == digest)
+            changed = msgspec.structs.replace(
+                self._enrolment, seals=seals, seen=now, registers=registers
+            )
+            enrolment.write(self._directory, changed)
+            self._enrolment = changed
+
+    def _put(self, **changes: object) -> None:
+        """Write the state with the next number, then raise the counter to it."""
+        with self._sealing, self._tpm() as tpm:
+            count = self._counter.read(tpm)
+            state = msgspec.structs.replace(self._state, count=count + 1, **changes)
+            standing.write(self._directory, state, derive(self._secret, "state"))
+            self._counter.increment(tpm)
+            self._state = state
+
+    @contextlib.contextmanager
+    def _tpm(self) -> Iterator[Tpm]:
+        with connected(self._device) as tpm:
+            yield tpm
+
+
+@contextlib.contextmanager
+def connected(device: Device) -> Iterator[Tpm]:
+    """Yield the TPM, rid of what a killed user left in it."""
+    with connect(device.address, device.timeout_s) as transport:
+        tpm = Tpm(transport)
+        tpm.flush_leftovers()
+        yield tpm
+
+
+def unlock(settings: Settings) -> Sealed | None:
+    """Open what is sealed, or return None if the settings name no device.
+
+    Raises:
+        SealError: something is not as it was sealed; nothing was opened, and nothing is used.
+        ConfigurationError: another process has the state.
+        DeviceError: the TPM does not answer, or refuses.
+        StorageError: the disk refuses.
+    """
+    if settings.device is None:
+        return None
+    with _holding(Path(settings.state)) as lock:
+        return _unlock(settings, settings.device, lock)
+
+
+def device_secret(settings: Settings) -> bytes:
+    """Return the 32 bytes from which a gateway's other secrets are derived, with ``derive``.
+
+    Raises:
+        LyditeError: as ``unlock`` does.
+        ConfigurationError: the settings name no device.
+    """
+    sealed = unlock(settings)
+    if sealed is None:
+        raise ConfigurationError("the settings name no device")
+    try:
+        return sealed.derive("master")
+    finally:
+        sealed.close()
+
+
+def enrol(settings: Settings) -> dict[str, str]:
+    """Seal a gateway's keys to the device that its settings name; what was begun is finished.
+
+    Returns the public keys by role.
+
+    Raises:
+        SealError: keys were sealed and the device does not open, or a key is not the one that was.
+        ConfigurationError: no device is named, or a key cannot be used, or a gateway is running.
+        DeviceError: the TPM does not answer, or refuses.
+        StorageError: the disk refuses.
+    """
+    if settings.device is None:
+        raise ConfigurationError("these settings name no device to seal to")
+    directory = Path(settings.state)
+    paths = {role: Path(path) for role, path in msgspec.structs.asdict(settings.keys).items()}
+    if len({path.resolve() for path in paths.values()}) != len(paths):
+        raise ConfigurationError("two keys cannot lie in one file")
+    with disk.failures("create the state"):
+        directory.mkdir(parents=True, exist_ok=True)
+    with _holding(directory) as lock:
+        if not (directory / standing.NAME).exists():
+            _begin(settings, settings.device, paths)
+        sealed = _unlock(settings, settings.device, lock)
+        for role, path in paths.items():
+            if not keys.is_wrapped(path):
+                sealed.expect(keys.load(path), role)
+                keys.wrap(path, sealed.derive(f"key/{role}"))
+    try:
+        return {role: sealed.signer(role).public.hex() for role in paths}
+    finally:
+        sealed.close()
+
+
+def _unlock(settings: Settings, device: Device, lock: int) -> Sealed:
+    directory = Path(settings.state)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would hold the secret
+    enrolled = enrolment.read(directory)
+    now = measured.measure(settings)
+    measured.import_from_source()
+    with connected(device) as tpm:
+        secret = enrolment.unseal(tpm, device, enrolled, now)
+        registers = enrolment.spelt(enrolment.platform(tpm, device))
+        state = standing.read(directory, derive(secret, "state"))
+        _check_count(tpm, Counter(enrolled.index, derive(secret, "counter")), state)
+    if now.digest().hex() not in state.accepts:
+        raise SealError(Reason.ROLLED_BACK, "another version took this state over since")
+    standing.check_files(directory, state)
+    sealed = Sealed(settings, device, secret, (state, enrolled), lock)
+    sealed.begin(now, registers)
+    return sealed
+
+
+def _begin(settings: Settings, device: Device, paths: dict[str, Path]) -> None:
+    """Make secret, counter and the first state; no key is touched before that is durable."""
+    directory = Path(settings.state)
+    if any(keys.is_wrapped(path) for path in paths.values()):
+        raise SealError(Reason.STATE_CHANGED, f"keys are sealed, and {standing.NAME} is gone")
+    signers = {role: keys.load(path) for role, path in paths.items()}
+    size, root = _logged(settings, signers["log"])
+    now = measured.measure(settings)
+    with connected(device) as tpm:
+        secret = enrolment.new_secret(tpm)
+        counter = Counter.create(tpm, derive(secret, "counter"))
+        made = Enrolment(
+            index=counter.index,
+            seals=(enrolment.seal(tpm, device, secret, now.digest()),),
+            registers=enrolment.spelt(enrolment.platform(tpm, device)),
+            seen=now,
+        )
+        enrolment.write(directory, made)
+        state = State(
+            count=counter.read(tpm),
+            keys={role: signer.public.hex() for role, signer in signers.items()},
+            accepts=(now.digest().hex(),),
+            log_size=size,
+            log_root=root,
+            files=standing.inventory(directory),
+        )
+    standing.write(directory, state, derive(secret, "state"))
+
+
+def _logged(settings: Settings, signer: Signer) -> tuple[int, str]:
+    """Return size and root of the log that is there already, which nobody may be writing."""
+    path = Path(settings.state) / "log"
+    if not path.exists():
+        return 0, standing.EMPTY_ROOT
+    with LogStore.open(path, settings.origin, signer) as log:
+        return log.size, log.root().hex()
+
+
+def _check_count(tpm: Tpm, counter: Counter, state: State) -> None:
+    """Hold a state to the counter; where a crash came before the counter was raised, raise it."""
+    stands = counter.read(tpm)
+    if state.count == stands + 1:
+        counter.increment(tpm)
+    elif state.count < stands:
+        raise SealError(
+            Reason.ROLLED_BACK,
+            f"the state is number {state.count} and the TPM has counted to {stands}: an older copy",
+        )
+    elif state.count > stands:
+        raise SealError(
+            Reason.COUNTER_LOST,
+            f"the state is number {state.count} and the TPM's counter stands at {stands} only: its"
+            " memory was set back",
+        )
+
+
+@contextlib.contextmanager
+def _holding(directory: Path) -> Iterator[int]:
+    """Yield the lock on a state directory, which is let go of if this does not end well."""
+    lock = disk.lock(directory / _LOCK)
+    try:
+        yield lock
+    except BaseException:
+        os.close(lock)
+        raise
+
+
+def _digest(text: str) -> bytes:
+    try:
+        raw = bytes.fromhex(text)
+    except ValueError as error:
+        raise ConfigurationError(f"measurement {text!r} is not hexadecimal") from error
+    if len(raw) != 32 or raw.hex() != text:
+        raise ConfigurationError(f"measurement {text!r} is not 32 bytes in lowercase hexadecimal")
+    return raw

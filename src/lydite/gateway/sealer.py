@@ -1,0 +1,47 @@
+"""Seals the state again and again while a gateway runs, and says when that cannot be done."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sized
+
+from lydite.errors import LyditeError
+from lydite.gateway.sealed import Sealed
+from lydite.tlog.store import LogStore
+
+_TRIES = 3
+_AGAIN_S = 5.0
+
+_logger = logging.getLogger(__name__)
+
+
+class Sealer:
+    """One gateway's beat. ``broken`` is called once if disk or TPM refuse three times in a row."""
+
+    def __init__(
+        self,
+        sealed: Sealed,
+        grown: tuple[LogStore, Sized],
+        every_s: float,
+        broken: Callable[[LyditeError], None],
+    ) -> None:
+        self._sealed = sealed
+        self._log, self._journal = grown
+        self._every_s = every_s
+        self._broken = broken
+
+    async def run(self) -> None:
+        """Seal at every beat at which something is new, until cancelled or broken."""
+        failed = 0
+        while True:
+            await asyncio.sleep(min(self._every_s, _AGAIN_S) if failed else self._every_s)
+            if self._sealed.stands(self._log, self._journal):
+                continue
+            try:
+                await asyncio.to_thread(self._sealed.seal, self._log, self._journal)
+                failed = 0
+            except LyditeError as error:
+                failed += 1
+                _logger.error("sealing: %s (%s)", error, error.reason)
+                if failed == _TRIES:
+                    self._broken(error)
+                    return
