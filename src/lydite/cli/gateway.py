@@ -10,7 +10,7 @@ import msgspec
 
 from lydite import config
 from lydite.appraisal.trust import Anchor
-from lydite.cli import gateway_weights
+from lydite.cli import gateway_weights, sealing
 from lydite.cli.files import new_directory, read, read_message, write
 from lydite.engines.weights import ALGORITHMS, measure
 from lydite.errors import ConfigurationError, FormatError
@@ -33,13 +33,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
     summaries = {
         "init": "make a directory with keys, declaration, settings and anchor",
         "run": "run the gateway until told to stop",
+        "seal": "seal keys and state to the TPM that the settings name",
+        "measure": "print the digest of this program and these settings, as a TPM is told it",
     }
-    init, start = (
+    init, start, *others = (
         commands.add_parser(name, help=text, description=text) for name, text in summaries.items()
     )
     _configure_init(init)
-    start.add_argument("config", type=Path, metavar="FILE", help="settings, TOML or JSON")
-    for each in (init, start):
+    for each in (start, *others):
+        each.add_argument("config", type=Path, metavar="FILE", help="settings, TOML or JSON")
+    for each in (init, start, *others):
         each.add_argument("--json", action="store_true", help="print one JSON object")
     gateway_weights.add_steps(commands)
 
@@ -71,8 +74,14 @@ def _configure_init(init: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Make a gateway's files, sign or upload a model, or serve until told to stop."""
-    steps = {"init": _init, "sign": gateway_weights.sign, "upload": gateway_weights.upload}
+    """Make a gateway's files, sign or upload a model, seal its keys, or serve until told to stop."""
+    steps = {
+        "init": _init,
+        "measure": sealing.measure,
+        "seal": sealing.seal,
+        "sign": gateway_weights.sign,
+        "upload": gateway_weights.upload,
+    }
     if arguments.step in steps:
         return steps[arguments.step](arguments)
 

@@ -32,6 +32,8 @@ async def _serve(settings: Settings, reread: Reread | None) -> None:
         sys.stdout.flush()
         await done.wait()
         reloading.cancel()
+    if gateway.failure is not None:
+        raise gateway.failure
 
 
 def _said(settings: Settings, gateway: Gateway) -> dict[str, Any]:

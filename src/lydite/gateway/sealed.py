@@ -10,7 +10,7 @@ import contextlib
 import os
 import resource
 import threading
-from collections.abc import Iterator, Sized
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -20,7 +20,7 @@ from lydite.gateway import enrolment, measured, standing
 from lydite.gateway.enrolment import Enrolment, derive
 from lydite.gateway.measured import Measurement
 from lydite.gateway.settings import Device, Settings
-from lydite.gateway.standing import State
+from lydite.gateway.standing import Grown, State
 from lydite.signing import keys
 from lydite.signing.keys import Signer
 from lydite.tlog import disk
@@ -63,6 +63,16 @@ class Sealed:
         """Return the 32 bytes that belong to ``label``, the same on every start."""
         return derive(self._secret, label)
 
+    def check_settings(self, settings: Settings) -> None:
+        """Refuse new settings for a running gateway that were not accepted with ``reseal``.
+
+        Raises:
+            SealError: a start with these would fail (``SETTINGS_CHANGED``).
+        """
+        now = measured.measure(settings)
+        if now.digest().hex() not in self._state.accepts:
+            raise SealError(Reason.SETTINGS_CHANGED, "the keys are sealed to other settings")
+
     def signer(self, role: str) -> Signer:
         """Return the private key of a role, which lies encrypted.
 
@@ -84,7 +94,7 @@ class Sealed:
         if signer.public.hex() != self._state.keys.get(role):
             raise SealError(Reason.STATE_CHANGED, f"the {role} key is not the one that was sealed")
 
-    def check(self, log: LogStore, journal: Sized) -> None:
+    def check(self, log: LogStore, journal: Grown) -> None:
         """Hold log and journal to the sealed state: they may only have grown.
 
         Raises:
@@ -109,17 +119,19 @@ class Sealed:
             pins.pop(name, None)
         self._put(pins=pins)
 
-    def seal(self, log: LogStore, journal: Sized, *, closed: bool = False) -> None:
+    def seal(self, log: LogStore, journal: Grown, *, closed: bool = False) -> None:
         """Seal how far log and journal have come, and if all is ``closed`` every file; blocks.
 
         Raises:
             LyditeError: disk or TPM refused; the state before still stands.
         """
         size, pairs = log.size, len(journal)
+        if not closed:
+            journal.sync()
         files = standing.inventory(self._directory) if closed else None
         self._put(log_size=size, log_root=log.root(size).hex(), journal=pairs, files=files)
 
-    def stands(self, log: LogStore, journal: Sized) -> bool:
+    def stands(self, log: LogStore, journal: Grown) -> bool:
         """Return whether nothing was added since the last sealing."""
         state = self._state
         ours = (state.log_size, state.journal, state.files)
@@ -198,8 +210,37 @@ def unlock(settings: Settings) -> Sealed | None:
     """
     if settings.device is None:
         return None
+    enrolment.read(Path(settings.state))  # before a lock is made in a place that is not sealed
     with _holding(Path(settings.state)) as lock:
         return _unlock(settings, settings.device, lock)
+
+
+def signers(settings: Settings, sealed: Sealed | None) -> dict[str, Signer]:
+    """Return the private keys by role: from the opened device, or without one from plain files.
+
+    Raises:
+        SealError: a key lies in the open that should not, or the other way round, or is another.
+        ConfigurationError: one cannot be read.
+    """
+    paths: dict[str, str] = msgspec.structs.asdict(settings.keys)
+    if sealed is None:
+        return {role: keys.load(Path(path)) for role, path in paths.items()}
+    return {role: sealed.signer(role) for role in paths}
+
+
+def guarded(
+    reread: Callable[[], Settings] | None, sealed: Sealed | None
+) -> Callable[[], Settings] | None:
+    """Return a ``reread`` that refuses settings with which a sealed gateway would not start."""
+    if reread is None or sealed is None:
+        return reread
+
+    def read() -> Settings:
+        settings = reread()
+        sealed.check_settings(settings)
+        return settings
+
+    return read
 
 
 def device_secret(settings: Settings) -> bytes:

@@ -2,10 +2,11 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Sized
+from collections.abc import Callable
 
 from lydite.errors import LyditeError
 from lydite.gateway.sealed import Sealed
+from lydite.gateway.standing import Grown
 from lydite.tlog.store import LogStore
 
 _TRIES = 3
@@ -20,7 +21,7 @@ class Sealer:
     def __init__(
         self,
         sealed: Sealed,
-        grown: tuple[LogStore, Sized],
+        grown: tuple[LogStore, Grown],
         every_s: float,
         broken: Callable[[LyditeError], None],
     ) -> None:
@@ -28,6 +29,19 @@ class Sealer:
         self._log, self._journal = grown
         self._every_s = every_s
         self._broken = broken
+        self._checked = False
+
+    async def start(self) -> None:
+        """Hold log and journal, which are complete by now, to what was sealed; then seal them.
+
+        Raises:
+            SealError: they are not what they were.
+            LyditeError: disk or TPM refused.
+        """
+        self._sealed.check(self._log, self._journal)
+        self._checked = True
+        if not self._sealed.stands(self._log, self._journal):
+            await asyncio.to_thread(self._sealed.seal, self._log, self._journal)
 
     async def run(self) -> None:
         """Seal at every beat at which something is new, until cancelled or broken."""
@@ -45,3 +59,17 @@ class Sealer:
                 if failed == _TRIES:
                     self._broken(error)
                     return
+
+    async def stop(self) -> None:
+        """Seal every file as it lies, now that all is closed, and let go of the state.
+
+        What was never found in order is not sealed. If disk or TPM refuse, the state before stands,
+        and the next start is like one after a crash.
+        """
+        try:
+            if self._checked:
+                await asyncio.to_thread(self._sealed.seal, self._log, self._journal, closed=True)
+        except LyditeError as error:
+            _logger.error("sealing: %s (%s)", error, error.reason)
+        finally:
+            self._sealed.close()

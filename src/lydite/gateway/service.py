@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import hashlib
 import logging
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,7 @@ from lydite.errors import (
     UnavailableError,
 )
 from lydite.gateway import front, moded
+from lydite.gateway import sealed as seals
 from lydite.gateway.beacons import BeaconClient
 from lydite.gateway.control import Control, Office
 from lydite.gateway.epochs import Epochs, Hands
@@ -29,10 +31,11 @@ from lydite.gateway.pairs import Journal
 from lydite.gateway.receipts import Stamp
 from lydite.gateway.recorder import GroupRecorder, TurnRecorder, Writer
 from lydite.gateway.scribe import Scribe
+from lydite.gateway.sealer import Sealer
 from lydite.gateway.settings import Settings
 from lydite.messages import declaration, entry
 from lydite.sampling import vrf
-from lydite.signing import keys, notes
+from lydite.signing import notes
 from lydite.signing.dsse import Envelope, PublicKey, digest, key_id, open_envelope, payload_of
 from lydite.signing.keys import Signer
 from lydite.tlog import policy as policies
@@ -61,11 +64,18 @@ class Gateway:
         self._settings = settings
         self._prepared = front.prepare(settings)
         moded.check(settings)
+        self._sealed = seals.unlock(settings)
+        self._reread = seals.guarded(reread, self._sealed)
+        try:
+            self._open(settings, clock)
+        except BaseException:
+            if self._sealed is not None:
+                self._sealed.close()
+            raise
+
+    def _open(self, settings: Settings, clock: Callable[[], float]) -> None:
         state = Path(settings.state)
-        signers = {
-            name: keys.load(Path(path))
-            for name, path in msgspec.structs.asdict(settings.keys).items()
-        }
+        signers = seals.signers(settings, self._sealed)
         self._provider, self._gateway = signers["provider"], signers["gateway"]
         self._vrf = signers["vrf"]
         self._declaration, stamp = _declared(settings, self._provider, self._gateway)
@@ -79,8 +89,10 @@ class Gateway:
         self._stamp = stamp
         self._recorder = _recorder(settings, self._journal, self._log, stamp, clock)
         self._clock = clock
+        self.failure: LyditeError | None = None
+        """Why it told its process to end."""
+        self._sealer = self._beat(settings)
         self._tasks: list[asyncio.Task[None]] = []
-        self._reread = reread
         self._control: Control | None = None
         self._modal: Modal | None = None
         self.operations: Operations | None = None
@@ -120,6 +132,8 @@ class Gateway:
     async def _start(self, loop: asyncio.AbstractEventLoop) -> None:
         _check_first(self._log, self._journal, self._declaration)
         self._recorder.start(loop)
+        if self._sealer is not None:
+            await self._sealer.start()
         await self._recorder.enter("declaration", self._declaration)
         self._control = Control(self._office())
         self.operations = Operations(
@@ -130,7 +144,8 @@ class Gateway:
         if self._modal is not None:
             self.operations.add_check("mode", self._modal.gate)
         await self.operations.start()
-        self._tasks = [asyncio.create_task(self._checkpointer.run())]
+        runs = [self._checkpointer.run(), *([self._sealer.run()] if self._sealer else [])]
+        self._tasks = [asyncio.create_task(each) for each in runs]
 
     async def stop(self) -> None:
         """Take no more, let what runs finish within its time, sign a last checkpoint, close."""
@@ -150,6 +165,19 @@ class Gateway:
         self._log.close()
         if self.operations is not None:
             await self.operations.stop()
+        if self._sealer is not None:
+            await self._sealer.stop()
+
+    def _beat(self, settings: Settings) -> Sealer | None:
+        if self._sealed is None or settings.device is None:
+            return None
+        grown = (self._log, self._journal)
+        return Sealer(self._sealed, grown, settings.device.seal_every_s, self._broken)
+
+    def _broken(self, error: LyditeError) -> None:
+        """End the process as if it were told to: it must not serve what it cannot seal."""
+        self.failure = error
+        signal.raise_signal(signal.SIGTERM)
 
     async def __aenter__(self) -> Self:
         await self.start()

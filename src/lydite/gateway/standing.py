@@ -6,9 +6,8 @@ by the device key; the TPM's counter says which state is the newest. Knows no TP
 
 import hashlib
 import hmac
-from collections.abc import Sized
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Protocol
 
 import msgspec
 
@@ -22,6 +21,16 @@ NAME = "sealed.json"
 EMPTY_ROOT = hashlib.sha256().hexdigest()
 _LIMIT_BYTES = 64 * 1024 * 1024
 _TOLD = 4
+
+
+class Grown(Protocol):
+    """What the log can be completed from: it is never behind."""
+
+    def __len__(self) -> int:
+        """Return the number of records."""
+
+    def sync(self) -> None:
+        """Make them survive a loss of power."""
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -107,7 +116,7 @@ def check_files(directory: Path, state: State) -> None:
         )
 
 
-def check_growth(state: State, log: LogStore, journal: Sized) -> None:
+def check_growth(state: State, log: LogStore, journal: Grown) -> None:
     """Hold log and journal to what they were: they may have grown, and nothing else.
 
     Raises:
