@@ -3,6 +3,7 @@
 It protects nothing: whoever reads its directory has every secret that was sealed with it.
 """
 
+import contextlib
 import shutil
 import subprocess
 import time
@@ -35,7 +36,8 @@ class SoftwareTpm:
         """Start it, as a boot does: its registers are reset, what it stores is kept.
 
         Raises:
-            ConfigurationError: ``swtpm`` is not installed, or the path is too long for a socket.
+            ConfigurationError: ``swtpm`` is not installed, is running there already, or the path is
+                too long for a socket.
             DeviceError: it does not come up; the message has its last words.
         """
         program = shutil.which("swtpm")
@@ -49,7 +51,7 @@ class SoftwareTpm:
             raise ConfigurationError(f"{place} is too long a path for a socket")
         state = self.directory / "state"
         state.mkdir(parents=True, exist_ok=True, mode=0o700)
-        place.unlink(missing_ok=True)
+        _clear(place)
         log = self.directory / "log"
         command = [program, "socket", "--tpm2", "--flags", "not-need-init,startup-clear"]
         command += ["--tpmstate", f"dir={state},mode=0600"]
@@ -96,3 +98,14 @@ class SoftwareTpm:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+
+def _clear(place: Path) -> None:
+    """Remove the socket of a process that is gone.
+
+    Raises:
+        ConfigurationError: it is not gone.
+    """
+    with contextlib.suppress(DeviceError), connect(f"unix:{place}", _START_S):
+        raise ConfigurationError(f"a software TPM is running already at {place}")
+    place.unlink(missing_ok=True)
