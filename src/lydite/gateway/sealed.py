@@ -131,6 +131,14 @@ class Sealed:
         files = standing.inventory(self._directory) if closed else None
         self._put(log_size=size, log_root=log.root(size).hex(), journal=pairs, files=files)
 
+    def leave(self) -> None:
+        """Seal every file as it lies, while log and journal are as they were sealed; blocks.
+
+        Raises:
+            LyditeError: disk or TPM refused.
+        """
+        self._put(files=standing.inventory(self._directory))
+
     def stands(self, log: LogStore, journal: Grown) -> bool:
         """Return whether nothing was added since the last sealing."""
         state = self._state
@@ -158,17 +166,17 @@ class Sealed:
         self._put(accepts=tuple(s.measurement for s in changed.seals))
 
     def begin(self, now: Measurement, registers: dict[str, str]) -> None:
-        """Say that files may change from now on, and that only ``now`` may open this from now on.
+        """Say that files may change from now on, and end what ``now`` took over from.
 
         Raises:
             LyditeError: disk or TPM refused.
         """
-        digest = now.digest().hex()
-        taken_over = self._state.accepts != (digest,)
-        if taken_over or self._state.files is not None:
-            self._put(accepts=(digest,), files=None)
-        if taken_over:
-            seals = tuple(s for s in self._enrolment.seals if s.measurement == digest)
+        accepts = self._state.accepts
+        place = accepts.index(now.digest().hex())
+        if place or self._state.files is not None:
+            self._put(accepts=accepts[place:], files=None)
+        if place:
+            seals = tuple(s for s in self._enrolment.seals if s.measurement in accepts[place:])
             changed = msgspec.structs.replace(
                 self._enrolment, seals=seals, seen=now, registers=registers
             )
@@ -286,6 +294,7 @@ def enrol(settings: Settings) -> dict[str, str]:
             if not keys.is_wrapped(path):
                 sealed.expect(keys.load(path), role)
                 keys.wrap(path, sealed.derive(f"key/{role}"))
+        sealed.leave()
     try:
         return {role: sealed.signer(role).public.hex() for role in paths}
     finally:

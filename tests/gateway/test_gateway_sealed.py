@@ -1,0 +1,383 @@
+"""Tamper means brick: sealed keys and state open on one machine, in one condition, and no copy."""
+
+import json
+import marshal
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from lydite.errors import ConfigurationError, Reason, SealError
+from lydite.gateway import enrolment, sealed, standing
+from lydite.signing import keys
+from lydite.tpm import counter, sealing
+from lydite.tpm.commands import Tpm
+from lydite.tpm.objects import Blob
+from lydite.tpm.transport import connect
+from tests.gateway.conftest import Bench
+from tests.gateway.raw_client import play
+from tests.gateway.scripted_engine import chat, plain
+from tests.gateway.sealed_machine import Machine, copy_of_package, environment, flip
+
+pytestmark = pytest.mark.outside
+NOWHERE = "http://127.0.0.1:1"
+
+
+@pytest.fixture(autouse=True)
+def _needs_swtpm() -> None:
+    if shutil.which("swtpm") is None:
+        pytest.skip("swtpm is not installed")
+
+
+@pytest.fixture(scope="module")
+def machine(bench: Bench) -> Iterator[Machine]:
+    """A sealed gateway that has served and was stopped in order; each test leaves it like that."""
+    if shutil.which("swtpm") is None:
+        pytest.skip("swtpm is not installed")
+    made = Machine(bench.engine.url)
+    made.seal()
+    running = made.start()
+    for _ in range(3):
+        play(running.port, plain(chat()))
+    assert running.end() == 0
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def fresh() -> Iterator[Machine]:
+    """A sealed gateway that a test may ruin."""
+    made = Machine(NOWHERE)
+    made.seal()
+    yield made
+    made.close()
+
+
+def test_it_starts_again_and_again_and_after_a_reboot_and_a_crash(machine: Machine) -> None:
+    machine.works()
+    machine.reboot()
+    running = machine.start()
+    play(running.port, plain(chat()))
+    assert running.end(signal.SIGKILL) == -signal.SIGKILL
+    machine.works()
+
+
+@pytest.mark.slow
+def test_no_key_lies_in_the_open(machine: Machine) -> None:
+    running = machine.start()
+    assert running.end() == 0
+    for role, path in msgspec.structs.asdict(machine.settings.keys).items():
+        assert keys.is_wrapped(Path(path)), role
+        with pytest.raises(SealError) as caught:
+            keys.load(Path(path))
+        assert caught.value.reason is Reason.NOT_SEALED
+
+
+@pytest.mark.slow
+def test_a_copy_of_the_package_elsewhere_is_the_same_package(
+    machine: Machine, tmp_path: Path
+) -> None:
+    source = copy_of_package(tmp_path)
+    machine.works(source)
+    machine.works(source)  # and with the compiled copies that the first start may have left
+
+
+def test_one_changed_byte_of_the_program_is_refused_and_named(
+    machine: Machine, tmp_path: Path
+) -> None:
+    source = copy_of_package(tmp_path)
+    changed = source / "lydite" / "gateway" / "heads.py"
+    text = changed.read_bytes()
+    changed.write_bytes(text.replace(b" ", b"_", 1))  # in its docstring
+    assert changed.read_bytes() != text
+    assert "changed lydite/gateway/heads.py" in machine.refused("binary-changed", source)
+    changed.write_bytes(text)
+    (source / "lydite" / "extra.py").write_text("")
+    assert "added lydite/extra.py" in machine.refused("binary-changed", source)
+    (source / "lydite" / "extra.py").unlink()
+    machine.works(source)
+
+
+@pytest.mark.slow
+def test_a_compiled_copy_that_is_not_its_source_is_refused(
+    machine: Machine, tmp_path: Path
+) -> None:
+    source = copy_of_package(tmp_path)
+    module = source / "lydite" / "gateway" / "heads.py"
+    subprocess.run([sys.executable, "-m", "compileall", "-q", str(module)], check=True)
+    (compiled,) = (module.parent / "__pycache__").glob("heads.*.pyc")
+    head = compiled.read_bytes()[:16]
+    program = compile(module.read_text() + "\nEVIL = 1\n", str(module), "exec")
+    compiled.write_bytes(head + marshal.dumps(program))
+    assert "is not what heads.py compiles to" in machine.refused("binary-changed", source)
+
+
+def test_another_setting_or_declaration_is_refused(machine: Machine) -> None:
+    limits = msgspec.structs.replace(machine.settings.limits, sweep_ms=51)
+    machine.configure(msgspec.structs.replace(machine.settings, limits=limits))
+    said = machine.refused("settings-changed")
+    assert "registers" not in said
+    assert "program" not in said
+    machine.configure(machine.settings)
+    before = flip(Path(machine.settings.declaration))
+    machine.refused("settings-changed")
+    Path(machine.settings.declaration).write_bytes(before)
+    machine.works()
+
+
+def test_every_file_of_the_state_is_held_to_what_it_was(machine: Machine) -> None:
+    files = [path for path in machine.state.rglob("*") if path.is_file() and path.stat().st_size]
+    names = {str(path.relative_to(machine.state)) for path in files}
+    assert {"device.json", "sealed.json", "log/wal", "log/checkpoint"} <= names
+    assert any(name.startswith("journal/") for name in names)
+    for path in files:
+        before = flip(path)
+        said = machine.refused("state-changed")
+        assert path.name in said, said
+        path.write_bytes(before)
+    added = machine.state / "log" / "added"
+    added.write_text("")
+    assert "added log/added" in machine.refused("state-changed")
+    added.unlink()
+    machine.works()
+
+
+@pytest.mark.slow
+def test_a_key_file_that_was_altered_swapped_or_laid_open_is_refused(machine: Machine) -> None:
+    paths = [Path(path) for path in msgspec.structs.asdict(machine.settings.keys).values()]
+    before = {path: path.read_text() for path in paths}
+    digits = before[paths[0]]
+    paths[0].write_text(digits[:-3] + ("0" if digits[-3] != "0" else "1") + digits[-2:])
+    machine.refused("state-changed")
+    paths[0].write_text(before[paths[1]])
+    paths[1].write_text(before[paths[0]])
+    machine.refused("state-changed")
+    paths[1].write_text(before[paths[1]])
+    paths[0].write_text("ab" * 32)
+    assert "in the open" in machine.refused("not-sealed")
+    paths[0].write_text(before[paths[0]])
+    machine.works()
+
+
+def test_an_old_copy_of_the_state_is_refused(machine: Machine, tmp_path: Path) -> None:
+    shutil.copytree(machine.state, tmp_path / "old")
+    machine.works()
+    shutil.copytree(machine.state, tmp_path / "new")
+    shutil.rmtree(machine.state)
+    shutil.copytree(tmp_path / "old", machine.state)
+    assert "an older copy" in machine.refused("rolled-back")
+    shutil.rmtree(machine.state)
+    machine.refused("not-sealed")
+    shutil.copytree(tmp_path / "new", machine.state, dirs_exist_ok=True)
+    machine.works()
+
+
+@pytest.mark.slow
+def test_after_a_crash_the_log_may_have_grown_and_not_shrunk(
+    machine: Machine, tmp_path: Path
+) -> None:
+    machine.works()
+    shutil.copytree(machine.state, tmp_path / "old")
+    running = machine.start()
+    play(running.port, plain(chat()))
+    assert running.end() == 0
+    running = machine.start()  # sealed at the start, with the entry of the last run
+    assert running.end(signal.SIGKILL) == -signal.SIGKILL
+    shutil.copytree(machine.state, tmp_path / "new")
+    for part in ("log", "journal"):
+        shutil.rmtree(machine.state / part)
+        shutil.copytree(tmp_path / "old" / part, machine.state / part)
+    assert "entries and had" in machine.refused("state-changed")
+    for part in ("log", "journal"):
+        shutil.rmtree(machine.state / part)
+        shutil.copytree(tmp_path / "new" / part, machine.state / part)
+    machine.works()
+
+
+def test_another_platform_and_another_tpm_are_refused(machine: Machine) -> None:
+    with connect(machine.software.address) as transport:
+        Tpm(transport).pcr_extend(4, b"\1" * 32)
+    assert "registers 4" in machine.refused("platform-changed")
+    machine.reboot()
+    machine.works()
+    kept = machine.place / "tpm" / "state"
+    machine.software.stop()
+    kept.rename(kept.with_name("kept"))
+    machine.software.start()
+    machine.refused("other-tpm")
+    machine.software.stop()
+    shutil.rmtree(kept)
+    machine.refused("tpm-unavailable")
+    kept.with_name("kept").rename(kept)
+    machine.software.start()
+    machine.works()
+
+
+@pytest.mark.slow
+def test_while_it_runs_nobody_else_can_unseal(machine: Machine) -> None:
+    running = machine.start()
+    seal = enrolment.read(machine.state).seals[0]
+    blob = Blob(bytes.fromhex(seal.public), bytes.fromhex(seal.private))
+    with connect(machine.software.address) as transport, pytest.raises(SealError) as caught:
+        sealing.unseal(Tpm(transport), blob, (*machine.tied.pcrs, 23))
+    assert caught.value.reason is Reason.PLATFORM_CHANGED
+    with pytest.raises(ConfigurationError, match="in use"):
+        sealed.unlock(machine.settings)
+    assert running.end() == 0
+
+
+def test_a_counter_that_was_removed_is_missed(fresh: Machine) -> None:
+    index = enrolment.read(fresh.state).index
+    with connect(fresh.software.address) as transport:
+        counter.undefine_space(Tpm(transport), index)
+    fresh.refused("counter-lost")
+
+
+@pytest.mark.slow
+def test_an_old_copy_with_an_old_copy_of_the_tpm_shows_what_a_software_tpm_is_worth(
+    fresh: Machine, tmp_path: Path
+) -> None:
+    """A TPM in hardware has no such copy: its counter and seeds cannot be read out."""
+    shutil.copytree(fresh.state, tmp_path / "old")
+    fresh.software.stop()
+    shutil.copytree(fresh.place / "tpm" / "state", tmp_path / "tpm")
+    fresh.software.start()
+    fresh.works()
+    fresh.software.stop()
+    for old, place in (("old", fresh.state), ("tpm", fresh.place / "tpm" / "state")):
+        shutil.rmtree(place)
+        shutil.copytree(tmp_path / old, place)
+    fresh.software.start()
+    fresh.works()  # rolled back, and nobody the wiser
+
+
+@pytest.mark.slow
+def test_the_tpms_memory_alone_set_back_is_noticed(fresh: Machine, tmp_path: Path) -> None:
+    fresh.software.stop()
+    place = fresh.place / "tpm" / "state"
+    shutil.copytree(place, tmp_path / "tpm")
+    fresh.software.start()
+    fresh.works()
+    fresh.software.stop()
+    shutil.rmtree(place)
+    shutil.copytree(tmp_path / "tpm", place)
+    fresh.software.start()
+    assert "set back" in fresh.refused("counter-lost")
+
+
+@pytest.mark.slow
+def test_on_a_register_that_only_a_boot_resets_it_starts_once_a_boot() -> None:
+    made = Machine(NOWHERE, pcr=15)
+    try:
+        made.seal()
+        assert "reboot" in made.refused("already-used")
+        made.reboot()
+        made.works()
+        made.refused("already-used")
+    finally:
+        made.close()
+
+
+@pytest.mark.slow
+def test_settings_without_a_device_use_no_sealed_key_and_the_other_way_round() -> None:
+    made = Machine(NOWHERE)
+    try:
+        made.refused("not-sealed")
+        assert not made.state.exists()
+        made.seal()
+        made.configure(msgspec.structs.replace(made.settings, device=None))
+        assert "sealed to a device" in made.refused("not-sealed")
+    finally:
+        made.close()
+
+
+@pytest.mark.slow
+def test_a_gateway_that_is_sealed_late_keeps_its_log(bench: Bench) -> None:
+    made = Machine(bench.engine.url)
+    try:
+        made.configure(msgspec.structs.replace(made.settings, device=None))
+        running = made.start()
+        play(running.port, plain(chat()))
+        assert running.end() == 0
+        made.configure(made.settings)
+        made.seal()
+        before = made.state / "log" / "wal"
+        held = flip(before)
+        assert "log/wal" in made.refused("state-changed")
+        before.write_bytes(held)
+        made.works()
+    finally:
+        made.close()
+
+
+@pytest.mark.slow
+def test_an_update_needs_the_running_gateway_and_ends_the_old_one(
+    fresh: Machine, tmp_path: Path
+) -> None:
+    source = copy_of_package(tmp_path)
+    (source / "lydite" / "news.py").write_text('"""What the new version brings."""\n')
+    fresh.refused("binary-changed", source)
+    measured = json.loads(fresh.run("measure", source).stdout)["measurement"]
+    program = (
+        "import sys; from pathlib import Path; from lydite import config;"
+        "from lydite.gateway import sealed, settings, running; import lydite.cli.gateway;"
+        "opened = sealed.unlock(config.load(Path(sys.argv[1]), settings.Settings));"
+        "opened.reseal(sys.argv[2]); opened.close()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(fresh.config), measured],
+        env=environment(None), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    fresh.works()  # the old one, until the new one has started
+    fresh.works(source)
+    fresh.works(source)
+    assert "missing lydite/news.py" in fresh.refused("binary-changed")
+
+
+@pytest.mark.slow
+def test_a_gateway_that_cannot_seal_any_more_ends(bench: Bench) -> None:
+    made = Machine(bench.engine.url, seal_every_s=1)
+    try:
+        made.seal()
+        running = made.start()
+        play(running.port, plain(chat()))
+        made.software.stop()
+        assert running.wait() == 2
+        assert "tpm-unavailable" in running.said.splitlines()[-1]
+        made.software.start()
+        made.works()
+    finally:
+        made.close()
+
+
+def test_the_state_is_bound_to_the_key_and_to_each_of_its_fields(tmp_path: Path) -> None:
+    state = standing.State(count=1, keys={"log": "ab" * 32}, accepts=("cd" * 32,))
+    standing.write(tmp_path, state, b"k" * 32)
+    assert standing.read(tmp_path, b"k" * 32) == state
+    with pytest.raises(SealError):
+        standing.read(tmp_path, b"l" * 32)
+    content = json.loads((tmp_path / standing.NAME).read_bytes())
+    for name in content["state"]:
+        changed = {**content["state"], name: {"count": 2, "v": 2}.get(name)}
+        text = json.dumps({**content, "state": changed}, sort_keys=True, separators=(",", ":"))
+        if changed == content["state"]:
+            continue
+        (tmp_path / standing.NAME).write_text(text)
+        with pytest.raises(SealError) as caught:
+            standing.read(tmp_path, b"k" * 32)
+        assert caught.value.reason is Reason.STATE_CHANGED
+
+
+def test_derived_keys_are_those_of_rfc_5869(tmp_path: Path) -> None:
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+    other = HKDF(hashes.SHA256(), 32, b"lydite/device/v1", b"vault")
+    assert enrolment.derive(b"s" * 32, "vault") == other.derive(b"s" * 32)
+    assert enrolment.derive(b"s" * 32, "vault") != enrolment.derive(b"s" * 32, "state")
