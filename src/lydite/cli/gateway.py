@@ -74,7 +74,7 @@ def _configure_init(init: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Make a gateway's files, sign or upload a model, seal its keys, or serve until told to stop."""
+    """Make a gateway's files, sign or upload a model, seal keys, or serve until told to stop."""
     steps = {
         "init": _init,
         "measure": sealing.measure,
