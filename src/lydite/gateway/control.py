@@ -22,6 +22,7 @@ from lydite.errors import (
 from lydite.gateway import heads, receipts
 from lydite.gateway.answers import Answer, Route, Table
 from lydite.gateway.epochs import Epochs
+from lydite.gateway.notary import Notary
 from lydite.gateway.pairs import Journal, Pair
 from lydite.gateway.reading import Request
 from lydite.gateway.receipts import Stamp
@@ -80,6 +81,8 @@ class Office(NamedTuple):
     token: str | None
     mode: Callable[[], bytes]
     """The JSON that ``/v1/mode`` answers."""
+    notary: Notary | None
+    """Who answers for ``/v1/signature``; without, nobody does."""
 
 
 class Control:
@@ -90,6 +93,7 @@ class Control:
         self.table = Table(
             (b"GET", re.compile(rb"/v1/receipts/([0-9a-f]{32})"), self._receipt),
             (b"POST", re.compile(rb"/v1/receipts/([0-9a-f]{32})/opening"), self._chosen_opening),
+            (b"GET", re.compile(rb"/v1/signature/([\w.-]{1,150})(\?[^#]*|)"), self._signature),
             (b"GET", re.compile(rb"/v1/keys"), self._keys),
             (b"GET", re.compile(rb"/v1/mode"), self._mode),
             (b"GET", re.compile(rb"/v1/log/checkpoint"), self._checkpoint),
@@ -114,6 +118,12 @@ class Control:
         if number is None:
             raise UnavailableError(f"no receipt {receipt_id}", Reason.NOT_IN_LOG)
         return await self._logged(number)
+
+    async def _signature(self, request: Request, chat_id: str, query: str) -> Answer:
+        notary = self._office.notary
+        if notary is None:
+            raise UnavailableError("this gateway keeps no unsalted digests", Reason.NOT_IN_LOG)
+        return Answer(notary.sign(chat_id, query, request.fields))
 
     async def _keys(self, _: Request) -> Answer:
         return Answer(self._office.keys)

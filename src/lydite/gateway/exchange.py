@@ -65,6 +65,8 @@ class Plane(NamedTuple):
     recorder: Records
     limits: Limits
     tally: Tally
+    notarised: bool = False
+    """Whether what is recorded says who asked."""
 
 
 class Identity(NamedTuple):
@@ -275,6 +277,7 @@ class Exchange:
                 streamed=self._cutter is not None,
                 received_ms=self._received_ms,
                 completed_ms=recorder.clock_ms(),
+                bearer=heads.bearer_of(request.fields) if self._plane.notarised else b"",
             ),
             self._recorded,
         )

@@ -4,6 +4,7 @@ Nothing of a peer's head is relayed as bytes: names and values that a strict par
 again, so that two parsers can never see two different messages.
 """
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from http import HTTPStatus
 
@@ -56,6 +57,12 @@ class _FaultBody(msgspec.Struct, frozen=True):
 def values(fields: Fields, name: bytes) -> list[bytes]:
     """Return every value of a field whose lower-case name is ``name``."""
     return [value for key, value in fields if key == name]
+
+
+def bearer_of(fields: Fields) -> bytes:
+    """Return what is kept of who asked: SHA-256 of Authorization, empty if there is none."""
+    given = values(fields, b"authorization")
+    return hashlib.sha256(b"\x00".join(given)).digest() if given else b""
 
 
 def end_to_end(fields: Fields, stopped: frozenset[bytes]) -> list[Field]:

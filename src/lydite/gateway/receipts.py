@@ -47,6 +47,8 @@ class Draft(NamedTuple):
     streamed: bool
     received_ms: int
     completed_ms: int
+    bearer: bytes = b""
+    """Digest of who asked, kept only for those who may ask for its signature later."""
 
 
 def seal(statement: bytes, stamp: Stamp) -> bytes:

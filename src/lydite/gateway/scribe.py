@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from lydite.errors import Reason, StorageError
 from lydite.gateway import receipts
+from lydite.gateway.notary import Notary
 from lydite.gateway.pairs import Journal, Pair
 from lydite.gateway.receipts import Draft, Stamp
 from lydite.gateway.settings import Durability, Promises
@@ -84,6 +85,7 @@ class Scribe:
         stamp: Stamp,
         durability: Durability = "group-fsync",
         promises: Promises = "signed",
+        notary: Notary | None = None,
     ) -> None:
         self._journal = journal
         self._log = log
@@ -91,6 +93,7 @@ class Scribe:
         self._durable = durability == "group-fsync"
         self._signs = promises == "signed"
         self._provider = stamp.provider.keyid
+        self._notary = notary
 
     def begin(self) -> None:
         """Bring the log up to the journal and cut what a crash tore.
@@ -127,10 +130,15 @@ class Scribe:
         if batch.pairs:
             with self._journal.appending(batch.pairs, durable=self._durable):
                 self._log.stage(batch.leaves)
-        return [
+        entered = [
             Entered(number, self._promise(work, number, digest))
             for work, (number, digest) in zip(works, batch.places, strict=True)
         ]
+        if self._notary is not None:
+            for work, where in zip(works, entered, strict=True):
+                if isinstance(work, Draft):
+                    self._notary.note(work, where.compact)
+        return entered
 
     def _promise(self, work: Work, number: int, digest: bytes) -> bytes:
         """Return the compact receipt of a draft, signed if the settings say so."""

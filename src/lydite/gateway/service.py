@@ -26,6 +26,7 @@ from lydite.gateway.control import Control, Office
 from lydite.gateway.epochs import Epochs, Hands
 from lydite.gateway.front import Front
 from lydite.gateway.moded import Around, Modal
+from lydite.gateway.notary import Notary
 from lydite.gateway.operations import Operations
 from lydite.gateway.pairs import Journal
 from lydite.gateway.receipts import Stamp
@@ -87,7 +88,17 @@ class Gateway:
             self._log.close()
             raise
         self._stamp = stamp
-        self._recorder = _recorder(settings, self._journal, self._log, stamp, clock)
+        kept_s = settings.near_signatures_s
+        self._notary = Notary(self._gateway, kept_s, clock) if kept_s else None
+        scribe = Scribe(
+            self._journal,
+            self._log,
+            stamp,
+            settings.durability,
+            settings.receipts,
+            self._notary,
+        )
+        self._recorder = _recorder(settings, scribe, clock)
         self._clock = clock
         self.failure: LyditeError | None = None
         """Why it told its process to end."""
@@ -215,6 +226,7 @@ class Gateway:
             auditors={key_id(key): key for key in auditors},
             token=settings.audit_token,
             mode=self._mode,
+            notary=self._notary,
         )
 
     def _mode(self) -> bytes:
@@ -268,10 +280,7 @@ def _check_first(log: LogStore, journal: Journal, envelope: bytes) -> None:
         )
 
 
-def _recorder(
-    settings: Settings, journal: Journal, log: LogStore, stamp: Stamp, clock: Callable[[], float]
-) -> Writer:
-    scribe = Scribe(journal, log, stamp, settings.durability, settings.receipts)
+def _recorder(settings: Settings, scribe: Scribe, clock: Callable[[], float]) -> Writer:
     if settings.durability == "process":
         return TurnRecorder(scribe, clock)
     return GroupRecorder(scribe, clock)

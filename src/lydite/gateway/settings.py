@@ -242,6 +242,9 @@ class Settings(_Frozen, frozen=True, kw_only=True):
     receipts: Promises = "signed"
     """Whether each answer carries the gateway's signature (``signed``), or the next checkpoint's
     covers it (``batched``)."""
+    near_signatures_s: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """How long ``/v1/signature/ID`` answers for a request, in seconds; 0: never. Its digests have
+    no salt, see ``notary``."""
     limits: Limits = Limits()
     admin: Authority | None = None
     """Who may order what; without it nobody may order anything."""
