@@ -75,7 +75,7 @@ def start(directory: Path, engines: dict[str, tuple[str, ...]], **changes: Any) 
             for name, words in engines.items()
         }
         deployment = deploy(processes, directory, services, DEFAULT, REFERENCE)
-        path = prepare(directory, deployment, (), period_ms=500, rate_ppm=1_000_000, **changes)
+        path = prepare(directory, deployment, (), period_ms=500, rate_ppm=600_000, **changes)
         service = processes.start("recomputer", RECOMPUTER, path)
         port = service.ready()["port"]
         stage = Stage(processes, directory, deployment, service, port)

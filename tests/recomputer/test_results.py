@@ -63,20 +63,37 @@ def read(stage: Stage, own: Own) -> Report:
 
 
 @pytest.fixture(scope="module")
-def honest(stage: Stage) -> Own:
-    return settled(stage, "honest")
+def owned(stage: Stage) -> list[Own]:
+    made = [serve(stage, "honest", f"honest {number}") for number in range(16)]
+    stage.until(lambda: settled(stage, made[-1]))
+    return made
+
+
+@pytest.fixture(scope="module")
+def honest(stage: Stage, owned: list[Own]) -> Own:
+    return next(own for own in owned if stage_of(stage, own) == "audited")
+
+
+@pytest.fixture(scope="module")
+def undrawn(stage: Stage, owned: list[Own]) -> Own:
+    return next(own for own in owned if stage_of(stage, own) == "undrawn")
 
 
 @pytest.fixture(scope="module")
 def cheated(stage: Stage) -> Own:
-    return settled(stage, "cheat")
+    made = [serve(stage, "cheat", f"cheat {number}") for number in range(12)]
+    stage.until(lambda: settled(stage, made[-1]))
+    return next(own for own in made if stage_of(stage, own) == "audited")
 
 
-def settled(stage: Stage, name: str) -> Own:
-    owned = [serve(stage, name, f"{name} {number}") for number in range(6)]
-    stage.until(lambda: result(stage, owned[-1]).json()["stage"] == "audited")
-    stage.until(lambda: "its provider is" in read(stage, owned[-1]).headline)
-    return owned[-1]
+def stage_of(stage: Stage, own: Own) -> str:
+    return str(result(stage, own).json()["stage"])
+
+
+def settled(stage: Stage, own: Own) -> bool:
+    """Whether a verdict covers a request, drawn or not."""
+    done = stage_of(stage, own) in {"undrawn", "audited"}
+    return done and "its provider is" in read(stage, own).headline
 
 
 def test_a_client_of_an_honest_server_is_told_so(stage: Stage, honest: Own) -> None:
@@ -89,6 +106,25 @@ def test_a_client_of_an_honest_server_is_told_so(stage: Stage, honest: Own) -> N
 def test_a_client_of_a_cheat_is_told_so(stage: Stage, cheated: Own) -> None:
     report = read(stage, cheated)
     assert (report.tier, report.reason) == (Tier.CONTRAINDICATED, Reason.INCONSISTENT_TOKENS)
+
+
+def test_a_client_whose_request_was_not_drawn_recounts_that(stage: Stage, undrawn: Own) -> None:
+    report = read(stage, undrawn)
+    assert report.tier is Tier.AFFIRMING
+    assert report.headline == "your request was not drawn; its provider is consistent"
+    assert report.tokens == 0
+
+
+def test_an_audit_of_what_nobody_drew_is_refused(stage: Stage, undrawn: Own, honest: Own) -> None:
+    fields = {**result(stage, undrawn).json(), "audit": result(stage, honest).json()["audit"]}
+    with pytest.raises(VerificationError) as refused:
+        outcome.check(spelt(fields), stage.deployment.trust, undrawn.exchange)
+    assert refused.value.reason is Reason.UNDRAWN_AUDIT
+
+
+def test_what_was_not_drawn_can_still_be_examined(stage: Stage, undrawn: Own) -> None:
+    report = choice.check(examine(stage, undrawn).body, stage.deployment.trust, undrawn.exchange)
+    assert (report.tier, report.tokens) == (Tier.NONE, 64)
 
 
 def test_without_the_clients_bytes_nothing_is_affirmed(stage: Stage, honest: Own) -> None:
@@ -105,10 +141,13 @@ def test_other_bytes_than_the_clients_are_refused(stage: Stage, honest: Own) -> 
 
 def test_a_request_that_was_just_answered_is_waiting(stage: Stage, honest: Own) -> None:
     own = serve(stage, "honest", "the very last")
-    assert result(stage, own).json()["stage"] in {"unlogged", "waiting", "drawn"}
-    report = read(stage, own)
-    assert report.tier is Tier.NONE
-    assert report.reason in {Reason.NOT_IN_LOG, Reason.PENDING}
+    answer = result(stage, own)
+    assert answer.json()["stage"] in {"unlogged", "waiting"}
+    report = outcome.check(answer.body, stage.deployment.trust, own.exchange, own.id)
+    assert (report.tier, report.reason) in {
+        (Tier.NONE, Reason.NOT_IN_LOG),
+        (Tier.NONE, Reason.PENDING),
+    }
 
 
 def test_a_receipt_that_nobody_gave_is_not_found(stage: Stage) -> None:
@@ -116,19 +155,17 @@ def test_a_receipt_that_nobody_gave_is_not_found(stage: Stage) -> None:
     assert stage.ask("GET", "/v1/receipts/no/result").status == 400
 
 
-def test_parts_of_another_outcome_are_refused(stage: Stage, honest: Own, cheated: Own) -> None:
+def test_parts_of_another_outcome_are_refused(
+    stage: Stage, owned: list[Own], honest: Own, cheated: Own
+) -> None:
     good, bad = result(stage, honest).json(), result(stage, cheated).json()
-    other = result(stage, serve_settled(stage)).json()
+    audited = [own for own in owned if stage_of(stage, own) == "audited"]
+    other = result(stage, audited[1]).json()
     for part, source in (("epoch", bad), ("audit", bad), ("result", bad), ("audit", other)):
+        assert source[part] is not None
         mixed = spelt({**good, part: source[part]})
         with pytest.raises(LyditeError):
             outcome.check(mixed, stage.deployment.trust, honest.exchange, honest.id)
-
-
-def serve_settled(stage: Stage) -> Own:
-    own = serve(stage, "honest", "another")
-    stage.until(lambda: result(stage, own).json()["stage"] == "audited")
-    return own
 
 
 @pytest.mark.parametrize("part", ["epoch", "audit", "result", "policy"])

@@ -44,6 +44,8 @@ class Casebook:
         self.receipts: dict[int, int] = {}
         """Epoch numbers of this provider's drawn receipts, by log entry."""
         self.bystanders: list[int] = []
+        self.covered = 0
+        """How many receipts the epochs drew from."""
         self.audits: dict[int, tuple[int, Audit]] = {}
         """This auditor's records by audited entry: their own entry, and what they say."""
         self.result_entry = 0
@@ -118,6 +120,8 @@ class Casebook:
                 Reason.INCONSISTENT_LOG, f"epoch {said.epoch} draws from a fork of the log"
             )
         self.epochs[number] = statement
+        drawn_from = range(said.first, said.tree_size + 1)
+        self.covered += sum(self.mirror.entry(each).kind == "receipt" for each in drawn_from)
         for each in entries:
             leaf = self.mirror.entry(each)
             if leaf.kind == "receipt" and leaf.prov == self.anchor.provider:

@@ -28,6 +28,7 @@ from lydite.auditor.front import Front, Hall
 from lydite.auditor.gateway_client import GatewayClient
 from lydite.auditor.ledger import Ledger
 from lydite.auditor.line import Address
+from lydite.auditor.ordering import Order
 from lydite.auditor.outcomes import Outcomes
 from lydite.auditor.refusals import Refusals
 from lydite.auditor.registry import Place, Registry
@@ -233,8 +234,14 @@ def _watched(gateway: Gateway, terms: Terms) -> Watch:
     anchor = anchor_of(terms.trust, gateway.provider)
     address = Address.parse(gateway.url)
     place = Place(name=anchor.name, provider=anchor.provider, address=address)
-    shutdown: Shutdown | None = Command(gateway.shutdown) if gateway.shutdown else None
-    return Watch(place, anchor, GatewayClient(gateway.url, gateway.token), terms, shutdown)
+    client = GatewayClient(gateway.url, gateway.token)
+    return Watch(place, anchor, client, terms, _shutdown(gateway, anchor, terms.signer))
+
+
+def _shutdown(gateway: Gateway, anchor: Anchor, signer: Signer) -> Shutdown | None:
+    if gateway.control is not None:
+        return Order(gateway.control, anchor, signer)
+    return Command(gateway.shutdown) if gateway.shutdown else None
 
 
 def anchor_of(anchors: Trust, name: str) -> Anchor:

@@ -16,14 +16,16 @@ Positive = Annotated[int, msgspec.Meta(gt=0)]
 class Gateway(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A gateway to audit: where it answers, its audit token, and the provider's name in ``trust``.
 
-    The token opens drawn receipts; it comes from the operator of the gateway. ``shutdown`` is the
-    program that cuts the power of what stands behind it, with its arguments; a recomputer that
-    enforces its policy runs it, with the provider's key id and the reason behind them.
+    The token opens drawn receipts; it comes from the operator of the gateway. A recomputer that
+    enforces its policy shuts down what stands behind it: by a signed instruction to ``control``,
+    the URL of the gateway's control port, or else by the program ``shutdown``, which is given the
+    provider's key id and the reason behind its own arguments.
     """
 
     url: str
     token: str
     provider: str
+    control: str | None = None
     shutdown: tuple[str, ...] = ()
 
 

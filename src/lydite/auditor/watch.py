@@ -54,7 +54,11 @@ class Terms(NamedTuple):
 
 
 class Standing(Message, frozen=True, kw_only=True):
-    """How one gateway stands, for whoever asks. ``waiting`` receipts are drawn and unopened."""
+    """How one gateway stands, for whoever asks.
+
+    ``covered`` receipts were drawn from, ``drawn`` of them were drawn, ``waiting`` of these are not
+    opened yet.
+    """
 
     name: str
     provider: str
@@ -65,6 +69,7 @@ class Standing(Message, frozen=True, kw_only=True):
     reason: Reason
     detail: str
     log10_e_milli: Integer
+    covered: Count
     drawn: Count
     audited: Count
     scored: Count
@@ -158,7 +163,7 @@ class Watch:
         verdict = self.verdict
         with self.case.lock:
             drawn, waiting = len(self.case.receipts), len(self.case.pending())
-            epochs = len(self.case.epochs)
+            epochs, covered = len(self.case.epochs), self.case.covered
         return Standing(
             name=self.place.name,
             provider=self.place.provider,
@@ -169,6 +174,7 @@ class Watch:
             reason=reason,
             detail=detail,
             log10_e_milli=verdict.log10_e_milli if verdict else 0,
+            covered=covered,
             drawn=drawn,
             audited=verdict.audited if verdict else 0,
             scored=verdict.scored if verdict else 0,

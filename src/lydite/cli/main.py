@@ -20,6 +20,7 @@ from lydite.messages.tier import Tier
 COMMANDS = {
     "verify": "check a bundle offline: is this evidence good?",
     "demo": "one honest provider and six that cheat, judged before your eyes",
+    "example": "a whole deployment: client, nginx, gateways, two model servers, recomputer",
     "gateway": "sit in front of a model server and give a receipt for every answer",
     "admin": "order a gateway to do something, as k of n officers",
     "auditor": "recompute drawn requests and write what was found into the log",

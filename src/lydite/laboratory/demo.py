@@ -9,7 +9,6 @@ import json
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -24,6 +23,7 @@ from lydite.auditor.service import Auditor
 from lydite.errors import ConfigurationError, UnavailableError
 from lydite.evidence.tokens import reference as references
 from lydite.laboratory.deployment import Deployment, Provider, deploy
+from lydite.laboratory.places import fresh, point, read
 from lydite.laboratory.processes import Processes, Service
 from lydite.laboratory.traffic import asks, send
 from lydite.messages.canonical import encode
@@ -127,8 +127,8 @@ def run(options: Options, show: Callable[[Stage], None]) -> list[Row]:
             f"ask for {options.rounds} or more"
         )
     stage = Stage(options.cast, show)
-    reference = references.parse(_read(options.references / f"{options.model}.json"))
-    directory = _fresh(options.directory)
+    reference = references.parse(read(options.references / f"{options.model}.json"))
+    directory = fresh(options.directory)
     with Processes(directory / "logs") as processes:
         stage.tell(f"starting {len(options.cast)} model servers")
         engines = {name: _engine(processes, options, name, cheat) for name, cheat in options.cast}
@@ -150,7 +150,7 @@ def run(options: Options, show: Callable[[Stage], None]) -> list[Row]:
     for row in stage.rows:
         stage.tell(f"checking the bundle of {row.name} offline")
         _recheck(row, directory)
-    _point(options.directory / "latest", directory)
+    point(options.directory / "latest", directory)
     stage.tell("done")
     return stage.rows
 
@@ -244,43 +244,3 @@ def _verify(bundle: Path, trust: Path) -> dict[str, str]:
     except ValueError as error:
         raise UnavailableError(f"lydite verify said: {done.stderr.decode()}") from error
     return report
-
-
-def _fresh(directory: Path) -> Path:
-    """Return a new directory for this run, of its own even among runs of one second."""
-    latest = directory / "latest"
-    if latest.exists() and not latest.is_symlink():
-        raise ConfigurationError(f"{latest} is no link of ours; move it, or name another directory")
-    named = time.strftime("%Y%m%d-%H%M%S")
-    place, taken = directory / named, 1
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        while True:
-            try:
-                place.mkdir()
-            except FileExistsError:
-                taken += 1
-                place = directory / f"{named}-{taken}"
-            else:
-                return place
-    except OSError as error:
-        raise ConfigurationError(f"cannot write to {directory}: {error.strerror}") from error
-
-
-def _point(latest: Path, place: Path) -> None:
-    """Let ``latest`` lead to ``place``, and to where it led before until it does."""
-    link = place / "latest"
-    try:
-        link.symlink_to(place.name)
-        link.replace(latest)
-    except OSError as error:
-        raise ConfigurationError(f"cannot replace {latest}: {error.strerror}") from error
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes().rstrip(b"\n")
-    except OSError as error:
-        raise ConfigurationError(
-            f"cannot read {path}: {error.strerror}; run this from the repository"
-        ) from error

@@ -90,8 +90,11 @@ class Processes:
 
     def start(self, name: str, module: str, *arguments: str | Path) -> Service:
         """Start ``python -m module arguments`` and return at once."""
+        return self.run(name, [sys.executable, "-m", module, *map(str, arguments)])
+
+    def run(self, name: str, command: Sequence[str]) -> Service:
+        """Start any program and return at once."""
         log = self._logs / f"{name}.log"
-        command: Sequence[str] = [sys.executable, "-m", module, *map(str, arguments)]
         with log.open("wb") as errors:
             process = subprocess.Popen(
                 command, stdout=subprocess.PIPE, stderr=errors, env={**os.environ, **_QUIET}

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
-from openai import OpenAI
+from openai import OpenAI, OpenAIError
 
 _TASKS = (
     "reads a file line by line",
@@ -57,21 +57,32 @@ def asks(offset: int = 0) -> Iterator[Ask]:
             yield Ask(opening.format(left, right), chat, streamed)
 
 
-def send(url: str, model: str, wanted: list[Ask], max_tokens: int, done: Callable[[], None]) -> int:
+def send(
+    url: str,
+    model: str,
+    wanted: list[Ask],
+    max_tokens: int,
+    done: Callable[[], None],
+    *,
+    patient: bool = False,
+) -> int:
     """Send the requests, a few at a time, and return how many were answered.
 
-    ``url`` is the gateway's; ``done`` is called after each answer.
+    ``url`` is the gateway's; ``done`` is called after each answer. ``patient`` goes on where one
+    fails, as it does when a server is shut down in the middle of it.
     """
     with OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0, timeout=120) as client:
 
         def one(ask: Ask) -> int:
-            text = (
-                _chat(client, model, ask, max_tokens)
-                if ask.chat
-                else _complete(client, model, ask, max_tokens)
-            )
+            answer = _chat if ask.chat else _complete
+            try:
+                answer(client, model, ask, max_tokens)
+            except OpenAIError:
+                if not patient:
+                    raise
+                return 0
             done()
-            return int(text is not None)
+            return 1
 
         with ThreadPoolExecutor(_WORKERS) as pool:
             return sum(pool.map(one, wanted))
