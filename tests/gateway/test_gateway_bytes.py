@@ -311,3 +311,10 @@ def test_a_batched_receipt_carries_no_signature_until_it_is_asked_for(bench: Ben
     envelope = fetch(gateway.port, f"/v1/receipts/{compact.id}")["envelope"]
     assert len(envelope["signatures"]) == 2
     bench.stop(gateway)
+
+
+def test_a_long_request_in_one_piece_is_no_long_head(gateway: Gateway) -> None:
+    body = json.dumps({**script(plain(chat())), "padding": "x" * 100_000}).encode()
+    with Wire(gateway.port) as connection:
+        for _ in range(3):
+            assert connection.ask(post(CHAT, body)).body == chat()

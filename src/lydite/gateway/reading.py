@@ -220,7 +220,7 @@ class RequestReader:
 
     def _parse(self, data: bytes) -> None:
         """Feed the parser, and let every way in which it refuses become one."""
-        loose = self._in_head
+        loose, whole = self._in_head, len(self.ready)
         if loose and not self._loose_bytes:
             self._came = data
             self.deadline = self._now() + self._limits.head_timeout_ms / 1000
@@ -234,7 +234,7 @@ class RequestReader:
             raise error.__context__ from None
         except httptools.HttpParserError as error:
             raise RefusedError(400, f"malformed request: {error}") from error
-        if loose and self._in_head:
+        if loose and self._in_head and len(self.ready) == whole:
             self._count_loose(len(data))
 
 
