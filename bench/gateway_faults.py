@@ -93,7 +93,7 @@ def _hang_up(bench: Bench, candidate: Candidate, asked: bytes, reads: bool) -> f
 def _slow_streams(bench: Bench, candidate: Candidate) -> Iterator[Row]:
     """Hold 500 streams of two events a second at once."""
     slow = request(stream=True, max_tokens=8, seed=500_000)
-    figures = bench.load(candidate.port, Work("slow", 500, 5.0, slow))
+    figures = bench.load(candidate.port, Work("slow", 500, 5.0, slow, 1000))
     ours = candidate.name in MODES
     yield row(
         f"whole answers of 500 slow streams at once: {candidate.name}", figures["answers"], "",

@@ -34,6 +34,8 @@ class Work(NamedTuple):
     connections: int
     seconds: float
     request: bytes
+    spread_us: int = 0
+    """Time between the beginnings of two connections."""
 
 
 class Cost(NamedTuple):
@@ -78,7 +80,7 @@ def works(seconds: float, streams: int = 50) -> dict[str, Work]:
         for work in (
             Work("json", 32, seconds, request()),
             Work("latency", 1, seconds / 2, request()),
-            Work("streams", streams, seconds, request(**stream, seed=5000)),
+            Work("streams", streams, seconds, request(**stream, seed=5000), 5000 // streams),
             Work("first byte", 1, seconds / 2, request(**short, seed=0)),
             Work("burst", 8, seconds / 2, request(**stream, seed=0)),
         )
@@ -150,13 +152,11 @@ class Bench:
         self._folder = folder
         self.engine = Engine(folder)
 
-    def load(
-        self, port: int, work: Work, requests: int = 0, connections: int = 0
-    ) -> dict[str, float]:
+    def load(self, port: int, work: Work, requests: int = 0) -> dict[str, float]:
         """Put one work on a port and return the generator's figures."""
         file = self._folder / "request"
         file.write_bytes(work.request)
-        arguments = [port, connections or work.connections, work.seconds, file, requests]
+        arguments = [port, work.connections, work.seconds, file, requests, work.spread_us]
         command = [str(self._folder / "load"), *map(str, arguments)]
         process = start(command, LOAD_CORE, stdout=subprocess.PIPE)
         try:
@@ -166,10 +166,10 @@ class Bench:
         figures: dict[str, float] = json.loads(said)
         return figures
 
-    def measure(self, port: int, pid: int, work: Work, connections: int = 0) -> Cost:
+    def measure(self, port: int, pid: int, work: Work) -> Cost:
         """Put one work on the process that listens on a port, and count its CPU."""
         opened, before = self.engine.stats()["connections"], cpu_s(pid)
-        figures = self.load(port, work, connections=connections)
+        figures = self.load(port, work)
         return Cost(figures, cpu_s(pid) - before, self.engine.stats()["connections"] - opened - 1)
 
     def close(self) -> None:

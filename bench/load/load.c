@@ -1,9 +1,10 @@
 /* The load of the benchmark: so many connections, each asking again as soon as it has its answer.
  *
- *     load PORT CONNECTIONS SECONDS FILE [REQUESTS]
+ *     load PORT CONNECTIONS SECONDS FILE [REQUESTS [SPREAD]]
  *
  * FILE holds one whole request as it goes out. The load ends after SECONDS, or after REQUESTS if
- * that is given and not 0. One line of JSON says what came of it: whole answers, errors (any status
+ * that is given and not 0; connections begin SPREAD microseconds apart, so that timed streams are
+ * not in step with one another. One line of JSON says what came of it: whole answers, errors (any status
  * but 200, any answer that broke), connections opened, latency of whole answers, time to the first
  * event of each stream, and the age of each event on arrival, by the clock that it carries. An
  * event is late if it arrives after LATE_NS.
@@ -190,7 +191,7 @@ static void read_request(const char *path)
 int main(int argc, char **argv)
 {
     if (argc < 5) {
-        fprintf(stderr, "load PORT CONNECTIONS SECONDS FILE [REQUESTS]\n");
+        fprintf(stderr, "load PORT CONNECTIONS SECONDS FILE [REQUESTS [SPREAD]]\n");
         return 2;
     }
     port = atoi(argv[1]);
@@ -201,8 +202,12 @@ int main(int argc, char **argv)
     signal(SIGPIPE, SIG_IGN);
     read_request(argv[4]);
     epoll = epoll_create1(0);
-    for (int i = 0; i < count; i++)
+    useconds_t spread = argc > 6 ? (useconds_t)atoi(argv[6]) : 0;
+    for (int i = 0; i < count; i++) {
         dial(&clients[i]);
+        if (spread)
+            usleep(spread);
+    }
     uint64_t start = now_ns(), end = start + (uint64_t)(atof(argv[3]) * 1e9);
     while (now_ns() < end && (!most || answers + errors < most)) {
         int ready = wait_until(epoll, events, 1024, end);

@@ -1,10 +1,12 @@
 """A receipt's statement is spelt from a template as the encoder would, and found by its id."""
 
+import os
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lydite.gateway import receipts
-from lydite.gateway.index import ReceiptIndex, new_id
+from lydite.gateway.index import NOISE_BYTES, ReceiptIndex, new_id
 from lydite.gateway.receipts import Draft, Stamp
 from lydite.messages.canonical import encode
 from lydite.messages.commitment import RequestCommitment, ResponseCommitment, Salt
@@ -38,7 +40,7 @@ def test_the_template_writes_what_the_encoder_would(
 ) -> None:
     stamp = Stamp(Signer(bytes(32)), Signer(bytes([1]) * 32), "ab" * 32, sampler)
     draft = Draft(
-        receipt_id=new_id(time_ms),
+        receipt_id=new_id(time_ms, bytes(range(NOISE_BYTES))),
         salt=Salt(bytes(32)),
         path=b"/v1/completions",
         request=b"{}",
@@ -61,9 +63,9 @@ def test_a_receipt_is_always_among_the_candidates(times: list[int], stride: int)
     index.RECENT = 8
     placed = {}
     for count, time_ms in enumerate(times):
-        name = new_id(1_700_000_000_000 + count // 3 + time_ms)
+        name = new_id(1_700_000_000_000 + count // 3 + time_ms, os.urandom(NOISE_BYTES))
         index.add(name, 1 + count * stride)
         placed[name] = 1 + count * stride
     for name, number in placed.items():
         assert any(number in numbers for numbers in index.candidates(name))
-    assert not [*index.candidates(new_id(1_600_000_000_000))]
+    assert not [*index.candidates(new_id(1_600_000_000_000, bytes(NOISE_BYTES)))]

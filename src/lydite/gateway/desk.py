@@ -10,7 +10,7 @@ import msgspec
 from lydite.gateway.answers import Answer, Errand, Route
 from lydite.gateway.client import ClientConnection, Handler
 from lydite.gateway.exchange import Exchange, Identity, Plane
-from lydite.gateway.index import new_id
+from lydite.gateway.index import NOISE_BYTES, new_id
 from lydite.gateway.reading import RefusedError, Request
 from lydite.gateway.relay import Relay
 from lydite.messages.commitment import Salt
@@ -18,6 +18,8 @@ from lydite.messages.commitment import Salt
 RECEIPTED = frozenset((b"/v1/chat/completions", b"/v1/completions"))
 """Paths whose answers leave a receipt; a query may follow."""
 _RELAYED = b"/v1/models"
+_DRAWN_BYTES = NOISE_BYTES + 32
+_DRAWN_AT_ONCE = 128
 
 
 class _Model(msgspec.Struct, frozen=True):
@@ -43,6 +45,28 @@ class Routes(Protocol):
         """
 
 
+class Drawer:
+    """Draws ids and salts, for many requests at once: each call of the system costs.
+
+    To be made in the process that draws, never before a fork.
+    """
+
+    def __init__(self) -> None:
+        self._noise = b""
+        self._at = 0
+
+    def draw(self, now_ms: int) -> Identity:
+        """Return what no other request has or will have."""
+        if self._at >= len(self._noise):
+            self._noise, self._at = os.urandom(_DRAWN_AT_ONCE * _DRAWN_BYTES), 0
+        start = self._at
+        salt_at = start + NOISE_BYTES
+        end = self._at = start + _DRAWN_BYTES
+        noise = self._noise
+        receipt_id = new_id(now_ms, noise[start:salt_at])
+        return Identity(receipt_id, Salt(noise[salt_at:end]), now_ms)
+
+
 class Desk:
     """Every open connection, and what it may ask for."""
 
@@ -50,6 +74,7 @@ class Desk:
         self.limits = plane.limits
         self.clients: set[ClientConnection] = set()
         self._peers: Counter[str] = Counter()
+        self._drawer = Drawer()
         self._plane = plane
         self._control = control
         self._now = now
@@ -99,8 +124,7 @@ class Desk:
         """Return who answers an admitted request."""
         path = request.head.path
         if path in RECEIPTED:
-            now_ms = self._plane.recorder.clock_ms()
-            identity = Identity(new_id(now_ms), Salt(os.urandom(32)))
+            identity = self._drawer.draw(self._plane.recorder.clock_ms())
             return Exchange(self._plane, request, client, identity, self._now())
         if path == _RELAYED and self._plane.fleet.models:
             return Errand(self._models, request, client)

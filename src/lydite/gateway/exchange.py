@@ -5,6 +5,7 @@ streamed waits as a whole, a stream waits before its ``[DONE]`` event. An answer
 never made to look complete.
 """
 
+import hashlib
 from time import perf_counter
 from typing import NamedTuple, Protocol
 
@@ -30,8 +31,9 @@ CLIENT_CLOSED = 499
 """Status in the receipt of a request whose client left before there was any answer."""
 _LAST_CHUNK = b"0\r\n\r\n"
 _ASK = b"%bx-request-id: %b\r\n" + wire.SEED_HEADER + b": %d\r\ncontent-length: %d\r\n\r\n%b"
-_IDENTITY = wire.ID_HEADER + b": %b\r\n" + wire.SALT_HEADER + b": %b\r\n"
-_RECEIPT = wire.HEADER + b": %b\r\n"
+_NAMES = wire.ID_HEADER + b": %b\r\n" + wire.SALT_HEADER + b": %b\r\n"
+_RECEIPT = b"%b" + _NAMES + wire.HEADER + b": %b\r\n" + heads.LENGTH + b"%b"
+_SHORT_BYTES = 64 * 1024
 _NO_RECEIPT = "no receipt can be written at present, so no answer is given; try again later"
 
 
@@ -74,6 +76,8 @@ class Identity(NamedTuple):
 
     receipt_id: str
     salt: Salt
+    received_ms: int
+    """When its request was whole, since 1970."""
 
 
 class Exchange:
@@ -85,10 +89,10 @@ class Exchange:
         self._plane = plane
         self._request = request
         self._client = client
-        self._id, self._salt = identity
-        self._asked = commitment.commit_request(self._salt, request.target, request.body)
-        self._answered = commitment.response_hasher(self._salt)
-        self._received_ms = plane.recorder.clock_ms()
+        self._identity = identity
+        self._name = identity.receipt_id.encode()
+        self._asked = commitment.commit_request(identity.salt, request.head.target, request.body)
+        self._answered: hashlib._Hash | None = None
         self._heard = self._now = now
         self._parts: list[bytes] = []
         self._held = b""
@@ -117,10 +121,10 @@ class Exchange:
         except LyditeError as error:
             self._refuse(error)
             return
-        seed = commitment.sampling_seed(self._salt, self._asked)
+        seed = commitment.sampling_seed(self._identity.salt, self._asked)
         request = self._request
         lines, body = request.head.engine_lines(pool.host), request.body
-        whole = _ASK % (lines, self._id.encode(), seed, len(body), body)
+        whole = _ASK % (lines, self._name, seed, len(body), body)
         self._call = pool.call(whole, self, model)
         self._model = model or ""
         self._times.sent = perf_counter()
@@ -158,10 +162,8 @@ class Exchange:
     def head(self, head: AnswerHead) -> None:
         """Note how the answer begins; that of a stream goes out at once."""
         self._heard = self._now
-        try:
-            heads.refuse_redirect(head.status)
-        except UnavailableError as error:
-            self._break(error)
+        if head.redirects:
+            self._break(heads.redirect(head.status))
             return
         self._status, self._lines = head.status, head.lines
         if not head.streams:
@@ -170,10 +172,11 @@ class Exchange:
             self._break(FormatError("engine: an encoded stream was not asked for"))
             return
         self._cutter = EventCutter(EVENT_BYTES)
+        self._answered = commitment.response_hasher(self._identity.salt)
         self._times.first = perf_counter()
         framing = b"" if self._request.head.old else heads.CHUNKED
         end = heads.end_of_head(framing, keep=self._request.keep)
-        self._client.write(self._lines + self._identity() + end)
+        self._client.write(self._lines + self._names() + end)
 
     def data(self, data: bytes) -> None:
         """Take bytes of the answer; those of a stream go on as soon as an event is whole."""
@@ -209,8 +212,13 @@ class Exchange:
     # Steps.
 
     def _keep(self, data: bytes) -> None:
-        self._answered.update(data)
+        """Hold a part of the answer; a short answer is committed to as a whole, at its end."""
         self._parts.append(data)
+        if self._answered is not None:
+            self._answered.update(data)
+        elif self._length > _SHORT_BYTES:
+            self._answered = commitment.response_hasher(self._identity.salt)
+            self._answered.update(b"".join(self._parts))
 
     def _pass_on(self, cutter: EventCutter, data: bytes) -> None:
         try:
@@ -240,8 +248,9 @@ class Exchange:
             self._keep(self._held)
             self._record("aborted", self._status)
             return
-        self._answered = commitment.response_hasher(self._salt)
-        self._parts.clear()
+        self._answered = None
+        self._length = 0
+        self._parts = []
         self._keep(heads.fault_body(str(error), Reason.UPSTREAM_FAILED, 502))
         self._status, self._lines = 502, heads.REFUSED
         self._record("refused", 502)
@@ -261,21 +270,21 @@ class Exchange:
             call.finish()
 
     def _record(self, outcome: Outcome, status: int) -> None:
-        recorder, request = self._plane.recorder, self._request
+        recorder, request, identity = self._plane.recorder, self._request, self._identity
         self._outcome = outcome
         recorder.submit(
             Draft(
-                receipt_id=self._id,
-                salt=self._salt,
-                path=request.target,
+                receipt_id=identity.receipt_id,
+                salt=identity.salt,
+                path=request.head.target,
                 request=request.body,
                 asked=self._asked,
                 response=self._parts,
-                answered=ResponseCommitment(self._answered.digest()),
+                answered=self._commit(),
                 status=status,
                 outcome=outcome,
                 streamed=self._cutter is not None,
-                received_ms=self._received_ms,
+                received_ms=identity.received_ms,
                 completed_ms=recorder.clock_ms(),
                 bearer=heads.bearer_of(request.fields) if self._plane.notarised else b"",
             ),
@@ -299,10 +308,16 @@ class Exchange:
         if self._cutter is not None:
             self._finish_stream(wire.comment_line(receipt) + self._held)
             return
-        keep, length = self._request.keep, sum(map(len, self._parts))
-        own = _RECEIPT % wire.header_value(receipt)
-        end = heads.end_of_head(heads.LENGTH % length, keep=keep)
-        self._client.write(b"".join((self._lines, self._identity(), own, end, *self._parts)))
+        keep, body = self._request.head.keep, self._parts
+        head = _RECEIPT % (
+            self._lines,
+            self._name,
+            self._identity.salt.hex().encode(),
+            wire.header_value(receipt),
+            len(body[0]) if len(body) == 1 else sum(map(len, body)),
+            heads.end_of_head(b"", keep=keep),
+        )
+        self._client.write(b"".join((head, *body)))
         self._count(self._status)
         self._client.finished(keep=keep)
 
@@ -328,5 +343,13 @@ class Exchange:
     def _framed(self, data: bytes) -> bytes:
         return data if self._request.head.old else b"%x\r\n%b\r\n" % (len(data), data)
 
-    def _identity(self) -> bytes:
-        return _IDENTITY % (self._id.encode(), self._salt.hex().encode())
+    def _commit(self) -> ResponseCommitment:
+        if self._answered is not None:
+            return ResponseCommitment(self._answered.digest())
+        if len(self._parts) > 1:
+            self._parts = [b"".join(self._parts)]
+        whole = self._parts[0] if self._parts else b""
+        return commitment.commit_response(self._identity.salt, whole)
+
+    def _names(self) -> bytes:
+        return _NAMES % (self._name, self._identity.salt.hex().encode())

@@ -121,7 +121,7 @@ class RequestHead:
 class AnswerHead:
     """What a parser read in the head of an engine's answer, and how it goes on to the client."""
 
-    __slots__ = ("coded", "fields", "lines", "status", "streams")
+    __slots__ = ("coded", "fields", "lines", "redirects", "status", "streams")
 
     def __init__(self, status: int, fields: Fields) -> None:
         self.status = status
@@ -134,18 +134,10 @@ class AnswerHead:
         kinds = values(fields, b"content-type")
         self.streams = any(kind.strip().lower().startswith(_EVENT_STREAM) for kind in kinds)
         """Whether it is an event stream."""
+        self.redirects = 300 <= status < 400
+        """Whether it sends the client elsewhere, where it would get no receipt."""
         self.coded = values(fields, b"content-encoding") not in ([], [b"identity"])
         """Whether its body is in some content coding."""
-
-
-def refuse_redirect(status: int) -> None:
-    """Refuse an answer that sends the client elsewhere: a client that goes there gets no receipt.
-
-    Raises:
-        UnavailableError: the status is 3xx.
-    """
-    if 300 <= status < 400:
-        raise UnavailableError(f"engine: redirects with {status}", Reason.UPSTREAM_FAILED)
 
 
 def end_of_head(framing: bytes, *, keep: bool) -> bytes:
@@ -164,6 +156,11 @@ LENGTH = b"content-length: %d\r\n"
 REFUSED = _status_line(502) + b"content-type: application/json\r\n"
 """The head of an answer in place of an engine's, but for its end."""
 JSON: Field = (b"content-type", b"application/json")
+
+
+def redirect(status: int) -> UnavailableError:
+    """Return why an answer that redirects is refused."""
+    return UnavailableError(f"engine: redirects with {status}", Reason.UPSTREAM_FAILED)
 
 
 def fault_body(message: str, reason: Reason, status: int) -> bytes:

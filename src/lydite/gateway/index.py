@@ -3,7 +3,6 @@
 An id begins with the time at which its request came, so that few places need to be looked at.
 """
 
-import os
 from array import array
 from collections.abc import Iterator
 
@@ -11,9 +10,13 @@ TIME_DIGITS = 12
 """Hexadecimal digits of milliseconds since 1970 that an id begins with."""
 
 
-def new_id(now_ms: int) -> str:
+NOISE_BYTES = 10
+"""Random bytes that an id ends with."""
+
+
+def new_id(now_ms: int, noise: bytes) -> str:
     """Return the id of a receipt, 32 hexadecimal digits that no other has."""
-    return f"{now_ms:012x}{os.urandom(10).hex()}"
+    return f"{now_ms:012x}{noise.hex()}"
 
 
 class ReceiptIndex:
@@ -28,6 +31,7 @@ class ReceiptIndex:
 
     def __init__(self) -> None:
         self._recent: dict[str, int] = {}
+        self._before: dict[str, int] = {}
         self._first = array("Q")
         self._earliest = array("Q")
         self._latest = array("Q")
@@ -48,13 +52,13 @@ class ReceiptIndex:
             self._earliest[-1] = time_ms
         elif time_ms > self._latest[-1]:
             self._latest[-1] = time_ms
-        if len(self._recent) >= self.RECENT:
-            del self._recent[next(iter(self._recent))]
+        if len(self._recent) >= self.RECENT:  # as a whole: to drop the eldest alone costs a search
+            self._before, self._recent = self._recent, {}
         self._recent[receipt_id] = number
 
     def candidates(self, receipt_id: str) -> Iterator[range]:
         """Yield ranges of 1-based numbers among which the receipt may be, the likeliest first."""
-        known = self._recent.get(receipt_id)
+        known = self._recent.get(receipt_id) or self._before.get(receipt_id)
         if known is not None:
             yield range(known, known + 1)
             return

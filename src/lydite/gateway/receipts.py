@@ -3,7 +3,8 @@
 import functools
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import NamedTuple
+
+import msgspec
 
 from lydite.messages import opening
 from lydite.messages.canonical import encode
@@ -32,7 +33,7 @@ class Stamp:
         self.template = _template(self)
 
 
-class Draft(NamedTuple):
+class Draft(msgspec.Struct, frozen=True, kw_only=True):
     """One exchange, over: everything that its receipt says and its opening opens."""
 
     receipt_id: str

@@ -52,10 +52,8 @@ class Relay:
 
     def head(self, head: AnswerHead) -> None:
         """Note how the answer begins."""
-        try:
-            heads.refuse_redirect(head.status)
-        except UnavailableError as error:
-            self._refuse(str(error))
+        if head.redirects:
+            self._refuse(str(heads.redirect(head.status)))
             return
         self._head = head
 

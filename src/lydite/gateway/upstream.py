@@ -45,11 +45,10 @@ class UpstreamConnection(asyncio.Protocol):
         self._parser: httptools.HttpResponseParser | None = None
         self._sink: Sink | None = None
         self._known: Known[AnswerHead] | None = None
-        self._answer: AnswerHead | None = None
-        self._came: bytes | None = None
-        self._body_bytes = 0
         self._keep = True
-        self._clear()
+        self._complete = False
+        self.heard = False
+        """Whether a byte of the answer has come."""
         self.reused = False
         """Whether it has served an exchange before."""
         self.failure: Literal["protocol", "reset"] | None = None
@@ -57,16 +56,17 @@ class UpstreamConnection(asyncio.Protocol):
         self.since = 0.0
         """When it was last put back or last gave bytes, in the loop's seconds."""
 
-    def _clear(self) -> None:
+    def _start_parser(self, data: bytes) -> httptools.HttpResponseParser:
         self._fields: list[Field] = []
+        self._answer: AnswerHead | None = None
+        self._came: bytes | None = data
+        self._body_bytes = 0
         self._head_bytes = 0
         self._loose_bytes = 0
-        self.heard = False
-        """Whether a byte of an answer has come."""
         self._head_done = False
-        self._complete = False
         self._interim = False
-        self._parser = None
+        parser = self._parser = httptools.HttpResponseParser(self)
+        return parser
 
     # What the owner of the connection asks.
 
@@ -77,10 +77,10 @@ class UpstreamConnection(asyncio.Protocol):
 
     def send(self, request: bytes, sink: Sink) -> None:
         """Write a whole request and tell ``sink`` of its answer."""
-        self._clear()
+        self.heard = self._complete = False
+        self._parser = None
         self._sink = sink
         if self._transport is not None and not self._transport.is_closing():
-            self._transport.resume_reading()
             self._transport.write(request)
 
     def release(self) -> bool:
@@ -121,10 +121,7 @@ class UpstreamConnection(asyncio.Protocol):
         if not self.heard and self._is_known(self._sink, data):
             return
         self.heard = True
-        parser = self._parser
-        if parser is None:
-            parser = self._parser = httptools.HttpResponseParser(self)
-            self._came = data
+        parser = self._parser or self._start_parser(data)
         in_head = not self._head_done
         try:
             parser.feed_data(data)

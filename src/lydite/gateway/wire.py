@@ -4,7 +4,7 @@ A client checks with it at once that the gateway saw the same bytes; the signed 
 ``/v1/receipts/{id}`` and must have the digest named there. Pure: no sockets, no clock.
 """
 
-import base64
+import binascii
 import re
 
 from lydite.messages.placement import (
@@ -38,7 +38,7 @@ _FORGED = re.compile(rb"(?:^(?:\xef\xbb\xbf)?|[\r\n])[ \t]*:[ \t]*lydite-receipt
 
 def header_value(compact: bytes) -> bytes:
     """Return the value of the ``x-lydite-receipt`` header for a compact receipt's bytes."""
-    return base64.b64encode(compact)
+    return binascii.b2a_base64(compact, newline=False)
 
 
 def comment_line(compact: bytes) -> bytes:
