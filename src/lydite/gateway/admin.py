@@ -24,7 +24,14 @@ import msgspec
 
 from lydite.appraisal import authority as authorities
 from lydite.appraisal.authority import Authority, Ordered
-from lydite.errors import FormatError, LyditeError, Reason, StorageError, VerificationError
+from lydite.errors import (
+    ConfigurationError,
+    FormatError,
+    LyditeError,
+    Reason,
+    StorageError,
+    VerificationError,
+)
 from lydite.gateway.pairs import Journal
 from lydite.gateway.receipts import timestamp
 from lydite.gateway.recorder import Recorder
@@ -112,7 +119,7 @@ class Admin:
             envelope = self._place.journal.read(number).body
             statement = payload_of(msgspec.json.decode(envelope, type=Envelope))
             if b"/instruction-outcome/v1" not in statement:
-                open_orders[number] = self._identify(envelope)
+                open_orders[number] = self._known(number, envelope)
                 continue
             said = instruction.parse_outcome(self._own(envelope)).predicate
             ordered = open_orders.pop(said.entry, None)
@@ -214,6 +221,16 @@ class Admin:
         envelope = sign_envelope(encode(outcome), place.signer)
         entry = await place.recorder.enter("admin", envelope)
         return Answer(outcome.predicate, envelope, entry)
+
+    def _known(self, number: int, envelope: bytes) -> Ordered:
+        """Identify an instruction of the log, by officers of whom some may have retired."""
+        try:
+            return self._identify(envelope)
+        except VerificationError as error:
+            raise ConfigurationError(
+                f"entry {number} was ordered by an officer that admin.officers does not name: "
+                "keep its name there, and take it out of the grants"
+            ) from error
 
     def _identify(self, envelope: bytes) -> Ordered:
         place = self._place

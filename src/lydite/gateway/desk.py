@@ -7,6 +7,7 @@ from typing import Protocol
 
 import msgspec
 
+from lydite.errors import Reason
 from lydite.gateway.answers import Answer, Errand, Route
 from lydite.gateway.client import ClientConnection, Handler
 from lydite.gateway.exchange import Exchange, Identity, Plane
@@ -117,6 +118,8 @@ class Desk:
             self._control.route(method, target)
         elif method != wanted:
             raise RefusedError(405, "this path takes another method")
+        elif not self._plane.serving:
+            raise RefusedError(503, "not serving, by order of its officers", Reason.NOT_SERVING)
         else:
             self.gate()
 

@@ -69,6 +69,7 @@ class Plane(NamedTuple):
     tally: Tally
     notarised: bool = False
     """Whether what is recorded says who asked."""
+    serving: bool = True
 
 
 class Identity(NamedTuple):

@@ -142,8 +142,14 @@ class Front:
         """Set the fleet as the settings say, and return what exchanges share."""
         settings = self._prepared.settings
         self._fleet.set(self._prepared.members, settings.limits, settings.health)
-        notarised = settings.near_signatures_s > 0
-        return Plane(self._fleet, self._records, settings.limits, self._tally, notarised)
+        return Plane(
+            self._fleet,
+            self._records,
+            settings.limits,
+            self._tally,
+            notarised=settings.near_signatures_s > 0,
+            serving=settings.serving,
+        )
 
     def _watch(self) -> None:
         if self._watching is not None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from lydite.gateway.control_app import ControlServer
     from lydite.gateway.metrics import Plant
 
-CHANGEABLE = frozenset(("health", "limits", "log_level", "tls", "upstream", "upstreams"))
+CHANGEABLE = frozenset(("health", "limits", "log_level", "serving", "tls", "upstream", "upstreams"))
 """Settings that a running gateway follows; files that they name are read again each time."""
 _logger = logging.getLogger(__name__)
 
@@ -62,7 +62,8 @@ class Operations:
         Raises:
             OSError: the address cannot be had.
         """
-        self._settings = prepared.settings
+        self.settings = prepared.settings
+        """What it follows now."""
         self._prepared = prepared
         self._recorder = recorder
         self._control = control
@@ -72,7 +73,7 @@ class Operations:
         self._server: ControlServer | None = None
         self._stopping = False
         self._checks: dict[str, Callable[[], None]] = {}
-        self._places = front.places(self._settings)
+        self._places = front.places(self.settings)
         self.port: int = self._places[0].getsockname()[1]
         """Where clients are served."""
         self.control_port: int | None = None
@@ -91,7 +92,7 @@ class Operations:
             ConfigurationError: a worker does not start.
             OSError: an address cannot be listened on.
         """
-        settings = self._settings
+        settings = self.settings
         await self.front.start(self._places)
         if settings.control_port is not None:
             await self._open(settings.control_host, settings.control_port, routes)
@@ -120,10 +121,10 @@ class Operations:
     async def follow(self, settings: Settings) -> str:
         """Follow other settings, as ``reload``."""
         async with self._turn:
-            found = changes(self._settings, settings)
+            found = changes(self.settings, settings)
             moded.check(settings)
             prepared = front.prepare(settings)
-            self._settings = settings
+            self.settings = settings
             logging.getLogger().setLevel(settings.log_level.upper())
             await self.front.change(prepared)
         said = f"changed: {', '.join(found) or 'nothing'}; files of TLS were read again"
@@ -149,13 +150,13 @@ class Operations:
             commits=self._recorder.commits,
             unsynced=self._recorder.waiting,
             entries=self._entries(),
-            workers=self._settings.workers,
+            workers=self.settings.workers,
             restarts=plane.restarts if isinstance(plane, Supervisor) else 0,
             ready=all(self.checks().values()),
         )
 
     def _make_front(self) -> Front | Supervisor:
-        if self._settings.workers == 1:
+        if self.settings.workers == 1:
             loop = asyncio.get_running_loop()
             return Front(self._prepared, self._recorder, self._control, loop)
         return Supervisor(self._prepared, self._recorder, self._control.table)

@@ -8,7 +8,7 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import msgspec
 
@@ -19,8 +19,9 @@ from lydite.errors import (
     Reason,
     UnavailableError,
 )
-from lydite.gateway import front, moded
+from lydite.gateway import deeds, front, moded
 from lydite.gateway import sealed as seals
+from lydite.gateway.admin import Admin, Place
 from lydite.gateway.beacons import BeaconClient
 from lydite.gateway.control import Control, Office
 from lydite.gateway.epochs import Epochs, Hands
@@ -43,6 +44,9 @@ from lydite.tlog import policy as policies
 from lydite.tlog.checkpointer import Checkpointer
 from lydite.tlog.store import LogStore
 from lydite.tlog.witness_client import WitnessClient
+
+if TYPE_CHECKING:
+    from starlette.routing import Route
 
 _logger = logging.getLogger(__name__)
 
@@ -154,7 +158,7 @@ class Gateway:
             self._modal = await moded.start(self._settings, self._around(self.operations.front))
         if self._modal is not None:
             self.operations.add_check("mode", self._modal.gate)
-        await self.operations.start()
+        await self.operations.start(await self._admin_routes(self.operations))
         runs = [self._checkpointer.run(), *([self._sealer.run()] if self._sealer else [])]
         self._tasks = [asyncio.create_task(each) for each in runs]
 
@@ -196,6 +200,23 @@ class Gateway:
 
     async def __aexit__(self, *_: object) -> None:
         await self.stop()
+
+    async def _admin_routes(self, operations: Operations) -> "list[Route]":
+        """Return where officers give orders, once what lasts of older orders is done again."""
+        authority = self._settings.admin
+        if authority is None:
+            return []
+        if self._settings.control_port is None:
+            raise ConfigurationError("officers give their orders at control_port: name one")
+        from lydite.gateway.admin_routes import routes
+
+        place = Place(self._settings.origin, self._gateway, self._journal, self._recorder)
+        actions = deeds.of_operations(operations)
+        if self._modal is not None:
+            actions |= deeds.of_modes(self._modal)
+        admin = Admin(authority, place, actions)
+        await admin.recall()
+        return routes(admin)
 
     def _around(self, front: Front) -> Around:
         return Around(

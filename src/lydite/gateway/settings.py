@@ -213,6 +213,8 @@ class Settings(_Frozen, frozen=True, kw_only=True):
     may), ``device`` the TPM that keys and state are sealed to (none: keys lie in the open).
     """
 
+    serving: bool = True
+    """Whether requests to a model are answered; receipts and the log are, in any case."""
     upstream: str | None = None
     upstreams: tuple[Upstream, ...] = ()
     health: Health = Health()
