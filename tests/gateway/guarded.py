@@ -16,13 +16,13 @@ from lydite.gateway import bundles
 from lydite.gateway.bundles import Listed
 from lydite.gateway.sending import Outcome, send
 from lydite.gateway.service import Gateway
-from lydite.gateway.settings import CommandPower, Modes
+from lydite.gateway.settings import CommandPower, Modes, Settings
 from lydite.laboratory import machine
 from lydite.messages import mode
 from lydite.messages.canonical import decode
 from lydite.messages.mode import Predicate
 from lydite.signing.dsse import Envelope, PublicKey, key_id, open_envelope, payload_of
-from tests.gateway.conftest import Bench
+from tests.gateway.conftest import Bench, prepare
 from tests.gateway.raw_client import Got, ask, get, post
 
 ENGINE = Path(__file__).parent / "loading_engine.py"
@@ -97,15 +97,19 @@ class Guarded:
         return msgspec.structs.replace(base, **changes)
 
     def start(self, **changes: Any) -> "Guarded":
-        upstream = f"http://127.0.0.1:{self.engine_port}"
-        self.gateway = self.bench.gateway(
-            self.name,
-            upstream=upstream,
-            modes=self.modes,
-            weights_root=bytes.fromhex(self.listed.root),
-            **changes,
-        )
+        self.gateway = self.bench.gateway(self.name, **self.settings(), **changes)
         return self
+
+    def settings(self) -> dict[str, Any]:
+        return {
+            "upstream": f"http://127.0.0.1:{self.engine_port}",
+            "modes": self.modes,
+            "weights_root": bytes.fromhex(self.listed.root),
+        }
+
+    def prepare(self) -> Settings:
+        """Settings for a gateway in a process of its own."""
+        return prepare(self.place, **self.settings())
 
     def stop(self) -> None:
         if self.gateway is not None:
@@ -159,7 +163,12 @@ class Guarded:
         return machine.is_on(self.machine)
 
     def changes(self) -> list[Predicate]:
-        """Every change of mode in the log, signed by the gateway, in the order of the log."""
+        """Every change of mode, once all are in the log, in its order."""
+        self.until(lambda: self.logged()[-1].sequence == self.report()["sequence"])
+        return self.logged()
+
+    def logged(self) -> list[Predicate]:
+        """Every change of mode in the log, signed by the gateway."""
         key = PublicKey(
             bytes.fromhex(json.loads(ask(self.up.port, get(b"/v1/keys")).body)["gateway"])
         )

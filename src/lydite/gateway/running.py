@@ -41,6 +41,8 @@ def _said(settings: Settings, gateway: Gateway) -> dict[str, Any]:
     scheme = "http" if settings.tls is None else "https"
     url = f"{scheme}://{settings.host}:{gateway.port}"
     said = {"port": gateway.port, "url": url, "log": str(gateway.log_key)}
+    if gateway.modal is not None:
+        said["upload_port"] = gateway.modal.port
     operations = gateway.operations
     if operations is not None and operations.control_port is not None:
         said["control"] = f"http://{settings.control_host}:{operations.control_port}"
