@@ -250,6 +250,15 @@ def send_all(guarded: Guarded, port: int) -> None:
     assert send(guarded.model, f"http://127.0.0.1:{port}").serving
 
 
+def test_a_running_gateway_turns_to_no_other_machine(guarded: Guarded) -> None:
+    serving(guarded)
+    assert guarded.up.operations is not None
+    other = msgspec.structs.replace(guarded.prepare(), upstream="http://127.0.0.1:1")
+    with pytest.raises(ConfigurationError, match="one machine"):
+        guarded.bench.run(guarded.up.operations.follow(other))
+    assert guarded.chat().status == 200
+
+
 # Switches
 
 

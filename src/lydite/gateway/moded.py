@@ -177,11 +177,13 @@ def connect(modes: Modes) -> Power:
     return Redfish(given, secret_file(given.password_file))
 
 
-def check(settings: Settings) -> None:
+def check(settings: Settings, before: Settings | None = None) -> None:
     """Refuse settings that ask for modes and for what they cannot be kept with.
 
+    ``before`` are those that hold now: no running gateway turns to a machine that it never saw off.
+
     Raises:
-        ConfigurationError: several machines, or several workers.
+        ConfigurationError: several machines, several workers, or another machine than before.
     """
     if settings.modes is None:
         return
@@ -189,6 +191,8 @@ def check(settings: Settings) -> None:
         raise ConfigurationError("modes keep one machine: name one upstream")
     if settings.workers != 1:
         raise ConfigurationError("modes keep one process: workers = 1")
+    if before is not None and before.upstream != settings.upstream:
+        raise ConfigurationError("modes keep one machine: another upstream needs a new start")
 
 
 async def start(settings: Settings, around: Around) -> Modal | None:

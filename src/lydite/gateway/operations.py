@@ -122,7 +122,7 @@ class Operations:
         """Follow other settings, as ``reload``."""
         async with self._turn:
             found = changes(self.settings, settings)
-            moded.check(settings)
+            moded.check(settings, self.settings)
             prepared = front.prepare(settings)
             self.settings = settings
             logging.getLogger().setLevel(settings.log_level.upper())
