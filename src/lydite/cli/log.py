@@ -5,6 +5,12 @@ import collections
 import json
 from pathlib import Path
 
+import msgspec
+
+from lydite import config
+from lydite.appraisal import story
+from lydite.appraisal.authority import Authority
+from lydite.appraisal.story import Reader
 from lydite.appraisal.trust import Anchor, Trust
 from lydite.auditor.gateway_client import GatewayClient
 from lydite.auditor.mirror import Mirror
@@ -25,21 +31,23 @@ def configure(parser: argparse.ArgumentParser) -> None:
     summaries = {
         "status": "say what a log's newest checkpoint says; check nothing",
         "mirror": "fetch every entry and recompute the witnessed root",
+        "story": "fetch and check every statement, and tell what happened",
         "prove": "print the .tlog-proof file of one entry",
         "check": "check a .tlog-proof file against an entry's bytes",
     }
-    status, mirror, prove, check = (
+    status, mirror, story, prove, check = (
         steps.add_parser(name, help=text, description=text) for name, text in summaries.items()
     )
-    for each in (status, mirror, prove):
+    for each in (status, mirror, story, prove):
         each.add_argument("url", metavar="URL", help="the gateway")
-    for each in (mirror, prove, check):
+    for each in (mirror, story, prove, check):
         add_trust(each)
         each.add_argument("--provider", help="its name in the trust file (default: the only one)")
+    story.add_argument("--authority", type=Path, help="officers and grants, TOML or JSON")
     prove.add_argument("entry", type=int, metavar="N", help="1-based number of the entry")
     check.add_argument("proof", type=Path, metavar="PROOF", help="the .tlog-proof file")
     check.add_argument("leaf", type=Path, metavar="LEAF", help="file with the entry's bytes")
-    for each in (status, mirror, prove, check):
+    for each in (status, mirror, story, prove, check):
         each.add_argument("--json", action="store_true", help="print one JSON object")
 
 
@@ -48,6 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
     steps = {
         "status": _status,
         "mirror": _mirror,
+        "story": _story,
         "prove": _prove,
         "check": _check,
     }
@@ -77,6 +86,34 @@ def _mirror(arguments: argparse.Namespace) -> int:
     fields.update({str(kind): count for kind, count in kinds.items()})
     _say(fields, arguments, "every entry fetched, and they give the witnessed root")
     return 0
+
+
+def _story(arguments: argparse.Namespace) -> int:
+    """Tell each entry but receipts, which are counted: there are too many, and they say little."""
+    trust = load_trust(arguments.trust)
+    anchor = _anchor(trust, arguments.provider)
+    authority = None
+    if arguments.authority is not None:
+        authority = config.load(arguments.authority, Authority)
+    client, reader = GatewayClient(arguments.url, ""), Reader(anchor, trust, authority)
+    mirror = _synced(arguments)
+    lines, answers, strangers = [], 0, 0
+    for number in range(1, mirror.size + 1):
+        leaf = mirror.entry(number)
+        if leaf.kind == "receipt":
+            answers += 1
+            continue
+        line = story.tell(number, leaf, client.envelope(number), reader)
+        strangers += line.signer == "unknown"
+        lines.append(line)
+    if arguments.json:
+        told = {"answers": answers, "strangers": strangers, "lines": lines}
+        print(msgspec.json.encode(told).decode())
+    else:
+        for line in lines:
+            print(f"{line.entry:>6}  {line.time:<24}  {line.signer:<10}  {line.text}")
+        print(f"{answers} answers besides; every entry is in the witnessed log")
+    return 1 if strangers else 0
 
 
 def _prove(arguments: argparse.Namespace) -> int:
