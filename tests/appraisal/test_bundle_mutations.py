@@ -65,7 +65,8 @@ EXPECTED = [
     (r".*/envelope/payloadType", {Reason.MALFORMED}),
     (r".*/envelope/signatures/\d/keyid", {Reason.UNKNOWN_KEY}),
     (r".*/envelope/signatures/\d/sig", {Reason.BAD_SIGNATURE}),
-    (r"(declaration|result|epochs/\d/logged|audits/\d+)/entry", {Reason.NOT_IN_LOG}),
+    (r"(declaration|result|audits/\d+)/entry", {Reason.NOT_IN_LOG}),
+    (r"epochs/\d/(logged|pledge|retention)/entry", {Reason.NOT_IN_LOG}),
     (r"(receipts|bystanders)/\d+/entry", {Reason.AUDIT_MISSING}),
     (r".*/path/\d+", {Reason.NOT_IN_LOG}),
     (r"epochs/\d/consistency/\d+", {Reason.INCONSISTENT_LOG}),
@@ -147,6 +148,14 @@ def swap(name: str) -> Callable[[Json], None]:
     return change
 
 
+def swap_between_epochs(name: str) -> Callable[[Json], None]:
+    def change(bundle: Json) -> None:
+        one, two = bundle["epochs"]
+        one[name], two[name] = two[name], one[name]
+
+    return change
+
+
 def without_a_witness(bundle: Json) -> None:
     lines = bundle["checkpoint"].split("\n")
     bundle["checkpoint"] = "\n".join(line for line in lines if not line.startswith("— w2 "))
@@ -189,7 +198,8 @@ def with_the_last_pair_left_out(bundle: Json) -> None:
 
 def with_an_undrawn_receipt(bundle: Json) -> None:
     drawn = {each["entry"] for each in bundle["receipts"]}
-    extra = next(number for number in world().openings if number not in drawn)
+    receipts = [n for n, leaf in enumerate(world().leaves, 1) if b'"kind":"receipt"' in leaf]
+    extra = next(number for number in receipts if number not in drawn)
     auditor = world().auditor
     path = auditor.case.mirror.tree.inclusion_proof(extra - 1, auditor.case.mirror.size)
     envelope = world().envelope(extra)
@@ -227,6 +237,9 @@ STRUCTURAL: list[tuple[Callable[[Json], None], set[Reason]]] = [
     (drop("receipts", 0, "envelope", "signatures", 1), {Reason.BAD_SIGNATURE}),
     (drop("audits", 0, "envelope", "signatures", 0), {Reason.MALFORMED}),
     (drop("epochs", 0, "consistency", 0), {Reason.INCONSISTENT_LOG}),
+    (drop("epochs", 0, "pledge"), {Reason.MALFORMED}),
+    (swap_between_epochs("pledge"), {Reason.BAD_ENTROPY}),
+    (swap_between_epochs("retention"), {Reason.RETENTION_MISMATCH}),
     (repeat("receipts", 0), {Reason.UNDRAWN_AUDIT}),
     (repeat("audits", 0), {Reason.AUDIT_MISSING}),
     (repeat("epochs", 0), {Reason.SELECTION_GAP}),

@@ -20,6 +20,7 @@ from lydite.gateway.pairs import Journal
 from lydite.gateway.receipts import Stamp
 from lydite.gateway.recorder import TurnRecorder
 from lydite.gateway.scribe import Scribe
+from lydite.gateway.vault import Vault
 from lydite.messages import instruction
 from lydite.messages.canonical import decode, encode
 from lydite.messages.instruction import Arguments, Instruction, InstructionPredicate
@@ -89,7 +90,9 @@ class Site:
         self.journal = Journal(directory / "journal")
         self.log = LogStore.open(directory / "log", ORIGIN, signer("log"))
         stamp = Stamp(signer("provider"), GATEWAY, "00" * 32, "lydite/v1")
-        self.recorder = TurnRecorder(Scribe(self.journal, self.log, stamp), lambda: self.now_s)
+        vault = Vault(directory / "vault", bytes(32), 1 << 30)
+        scribe = Scribe(self.journal, vault, self.log, stamp)
+        self.recorder = TurnRecorder(scribe, lambda: self.now_s)
         self.admin = Admin(
             authority, Place(ORIGIN, GATEWAY, self.journal, self.recorder), self.deeds()
         )

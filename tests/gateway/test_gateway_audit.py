@@ -15,7 +15,7 @@ from lydite.errors import Reason
 from lydite.gateway.service import Gateway
 from lydite.gateway.settings import Beacon, Witness
 from lydite.laboratory.beacon_server import BeaconServer, LocalBeacon
-from lydite.messages import entry, epoch, opening, receipt
+from lydite.messages import entropy, entry, epoch, opening, receipt
 from lydite.messages.audit import (
     Audit,
     AuditPredicate,
@@ -80,7 +80,7 @@ def audited(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
                 for each, who in zip((north, south), names.values(), strict=True)
             ),
             "policy": text,
-            "beacon": Beacon(chain=source.chain, url=server.url, margin_s=0),
+            "beacon": Beacon(chain=source.chain, url=server.url, margin_s=0, lead_s=2),
             "auditors": (AUDITOR.public.hex(),),
         }
         gateway = bench.gateway("audited", **changes)
@@ -106,17 +106,34 @@ def unpack(said: dict[str, Any], *signers: PublicKey) -> bytes:
     return open_envelope(canonical, known, known)
 
 
+def pledged(audited: Audited, found: epoch.Predicate) -> bytes:
+    """Check that an epoch is what the entry it draws up to pledged; return that pledge's digest."""
+    got = ask(audited.port, get(b"/v1/log/envelopes/%d" % found.tree_size))
+    payload = unpack({"envelope": json.loads(got.body)}, key(audited, "gateway"))
+    said = entropy.parse(payload).predicate
+    assert (said.epoch, said.first, said.attempt) == (found.epoch, found.first, 1)
+    assert (said.round, said.epsilon_ppm) == (found.beacon.round, found.epsilon_ppm)
+    revealed = entropy.Entropy(bytes.fromhex(found.entropy))
+    assert entropy.commit(said.epoch, said.attempt, revealed).hex() == said.commitment
+    return hashlib.sha256(payload).digest()
+
+
 def check_epoch(audited: Audited, found: epoch.Predicate) -> list[int]:
     """Recount an epoch from public keys alone and return what it drew."""
     accepted = policies.accept(notes.parse(found.checkpoint.encode()), audited.policy)
     head = accepted.checkpoint
-    assert (head.size, head.origin) == (found.tree_size, ORIGIN)
+    assert head.origin == ORIGIN
+    assert head.size >= found.tree_size
+    pledge = pledged(audited, found)
     chain = audited.beacon.chain
     answer = beacon.from_record(chain, found.beacon)
     assert accepted.time_s is not None
-    schedule.check(chain, accepted.time_s, 0, answer)
+    schedule.check(chain, accepted.time_s, 0, answer.number)
     randomness = beacon.verify(chain, answer)
-    alpha = draw.alpha(ORIGIN, found.epoch, head.size, head.root, answer.number, randomness)
+    revealed = bytes.fromhex(found.entropy)
+    alpha = draw.alpha(
+        ORIGIN, found.epoch, found.tree_size, pledge, answer.number, randomness, revealed
+    )
     beta = vrf.verify(key(audited, "vrf"), alpha, bytes.fromhex(found.vrf_proof))
     return draw.draw(beta, found.first, found.tree_size, found.epsilon_ppm)
 

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lydite.gateway import wire
+from lydite.gateway.records import opening_of
 from lydite.gateway.service import Gateway
 from lydite.messages import opening, receipt
 from lydite.messages.commitment import Salt, commit_request, sampling_seed
@@ -281,8 +282,7 @@ def test_the_signed_receipt_is_there_at_once_and_opens(bench: Bench, gateway: Ga
     assert signed.subject[0].digest.sha256 == compact.response
     assert signed.predicate.response.streamed
     assert signed.predicate.response.outcome == "complete"
-    pair = gateway._journal.read(compact.entry)
-    opened = opening.parse(pair.opening)
+    opened = opening_of(gateway._vault.read(compact.entry))
     opening.check(opened, signed)
     assert opened.request_bytes() == request
     denied = ask(gateway.port, get(b"/v1/audit/openings/%d" % compact.entry))

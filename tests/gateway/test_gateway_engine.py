@@ -13,8 +13,8 @@ import openai
 import pytest
 
 from lydite.gateway import wire
+from lydite.gateway.records import opening_of
 from lydite.gateway.service import Gateway
-from lydite.messages import opening
 from lydite.messages.commitment import Salt, commit_request, sampling_seed
 from lydite.messages.compact import check
 from tests.gateway.conftest import Bench
@@ -71,7 +71,7 @@ def test_an_answer_is_reproduced_by_the_seed_that_its_receipt_fixes(
             again = direct(engine, body, seed)
             assert again["choices"] == answer["choices"]
             texts.add(answer["choices"][0]["text"])
-            held = opening.parse(served._journal.read(compact.entry).opening)
+            held = opening_of(served._vault.read(compact.entry))
             assert held.response_bytes() == got.body
     assert len(texts) == 3
 

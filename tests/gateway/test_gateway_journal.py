@@ -16,7 +16,6 @@ def pair(number: int, size: int = 50) -> Pair:
         kind="receipt",
         body=b"%d" % number * size,
         receipt_id=f"{number:032x}",
-        opening=b"o" * size,
     )
 
 

@@ -40,14 +40,14 @@ def obvious_committee(beta: bytes, index: int, eligible: list[str], wanted: int)
 
 
 def test_alpha_is_laid_out_as_the_table_says() -> None:
-    alpha = draw.alpha("example.org/log", 7, 1000, b"R" * 32, 4242, b"D" * 32)
+    alpha = draw.alpha("example.org/log", 7, 1000, b"P" * 32, 4242, b"D" * 32, b"E" * 32)
     assert alpha == (
-        b"audit/v1"
+        b"audit/v2"
         b"example.org/log"
         b"\0\0\0\0\0\0\0\x07"
-        b"\0\0\0\0\0\0\x03\xe8" + b"R" * 32 + b"\0\0\0\0\0\0\x10\x92" + b"D" * 32
+        b"\0\0\0\0\0\0\x03\xe8" + b"P" * 32 + b"\0\0\0\0\0\0\x10\x92" + b"D" * 32 + b"E" * 32
     )
-    assert len(alpha) == 96 + len("example.org/log")
+    assert len(alpha) == 128 + len("example.org/log")
 
 
 @given(
@@ -57,33 +57,42 @@ def test_alpha_is_laid_out_as_the_table_says() -> None:
     st.binary(min_size=32, max_size=32),
     st.integers(0, 2**64 - 1),
     st.binary(min_size=32, max_size=32),
+    st.binary(min_size=32, max_size=32),
 )
 def test_alpha_parses_from_the_right(
-    origin: str, epoch: int, size: int, root: bytes, number: int, randomness: bytes
+    origin: str,
+    epoch: int,
+    size: int,
+    pledge: bytes,
+    number: int,
+    randomness: bytes,
+    entropy: bytes,
 ) -> None:
-    alpha = draw.alpha(origin, epoch, size, root, number, randomness)
-    rest, fields = alpha[8:-88], alpha[-88:]
+    alpha = draw.alpha(origin, epoch, size, pledge, number, randomness, entropy)
+    rest, fields = alpha[8:-120], alpha[-120:]
     assert rest.decode() == origin
     assert int.from_bytes(fields[:8]) == epoch
     assert int.from_bytes(fields[8:16]) == size
-    assert fields[16:48] == root
+    assert fields[16:48] == pledge
     assert int.from_bytes(fields[48:56]) == number
-    assert fields[56:] == randomness
+    assert fields[56:88] == randomness
+    assert fields[88:] == entropy
 
 
 @pytest.mark.parametrize(
     "parts",
     [
-        ("", 0, 0, bytes(32), 0, bytes(32)),
-        ("two\nlines", 0, 0, bytes(32), 0, bytes(32)),
-        ("log", -1, 0, bytes(32), 0, bytes(32)),
-        ("log", 0, 2**64, bytes(32), 0, bytes(32)),
-        ("log", 0, 0, bytes(31), 0, bytes(32)),
-        ("log", 0, 0, bytes(32), 0, bytes(33)),
+        ("", 0, 0, bytes(32), 0, bytes(32), bytes(32)),
+        ("two\nlines", 0, 0, bytes(32), 0, bytes(32), bytes(32)),
+        ("log", -1, 0, bytes(32), 0, bytes(32), bytes(32)),
+        ("log", 0, 2**64, bytes(32), 0, bytes(32), bytes(32)),
+        ("log", 0, 0, bytes(31), 0, bytes(32), bytes(32)),
+        ("log", 0, 0, bytes(32), 0, bytes(33), bytes(32)),
+        ("log", 0, 0, bytes(32), 0, bytes(32), b""),
     ],
 )
 def test_alpha_refuses_what_it_cannot_spell(
-    parts: tuple[str, int, int, bytes, int, bytes],
+    parts: tuple[str, int, int, bytes, int, bytes, bytes],
 ) -> None:
     with pytest.raises(FormatError):
         draw.alpha(*parts)

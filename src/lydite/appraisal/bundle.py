@@ -37,9 +37,15 @@ class Logged(Message, frozen=True, kw_only=True):
 
 
 class LoggedEpoch(Message, frozen=True, kw_only=True):
-    """An epoch, and the proof that its checkpoint is a prefix of the bundle's."""
+    """An epoch, its pledge, and the proof that its checkpoint is a prefix of the bundle's.
+
+    ``retention`` is what the gateway said about the pairs that the epoch did not draw, if it had
+    said so by then.
+    """
 
     logged: Logged
+    pledge: Logged
+    retention: Logged | None
     consistency: Path
 
 

@@ -4,6 +4,7 @@ What a recomputer answers to the client that asks for its own request; every par
 and proved, so that the client checks it with its trust file alone. Knows nothing of HTTP.
 """
 
+import hashlib
 from typing import Literal, NamedTuple
 
 from lydite.appraisal import decision, policy, receipts, selection
@@ -14,7 +15,7 @@ from lydite.appraisal.trust import Anchor, Trust
 from lydite.errors import FormatError, Reason, VerificationError
 from lydite.evidence.tokens import reference as tokens
 from lydite.evidence.tokens.reference import Reference
-from lydite.messages import audit, entry, epoch, receipt
+from lydite.messages import audit, entropy, entry, epoch, receipt
 from lydite.messages.audit import AuditPredicate, ResultPredicate, Verdict
 from lydite.messages.canonical import Count, Message, decode, encode
 from lydite.messages.entry import EntryKind
@@ -62,14 +63,15 @@ class Proven(Message, frozen=True, kw_only=True):
 class Outcome(Message, frozen=True, kw_only=True):
     """What became of one request; ``result`` is its provider's newest verdict.
 
-    ``epoch`` is the one that covers the receipt. ``policy`` and ``references`` are the documents
-    that the numbers rest on, in the form that a trust file pins.
+    ``epoch`` is the one that covers the receipt, ``pledge`` what it was pledged by. ``policy`` and
+    ``references`` are the documents that the numbers rest on, in the form that a trust file pins.
     """
 
     v: Literal[1] = 1
     receipt: Served
     stage: Stage
     epoch: Proven | None = None
+    pledge: Proven | None = None
     audit: Proven | None = None
     result: Proven | None = None
     policy: Policy | None = None
@@ -155,8 +157,18 @@ class _Book:
         if self.outcome.policy is None:
             raise FormatError("an epoch is shown without the policy that fixes its rate")
         log, vrf_key = self.trust.log_policy(self.anchor), bytes.fromhex(self.anchor.vrf_key)
-        draw = selection.drawn(said, log, self.trust.beacon, vrf_key, self.outcome.policy)
+        draw = selection.drawn(
+            said, self._pledge(key), log, self.trust.beacon, vrf_key, self.outcome.policy
+        )
         return said.epoch, self.entry in draw.entries
+
+    def _pledge(self, key: PublicKey) -> selection.Pledged:
+        shown = self.outcome.pledge
+        if shown is None:
+            raise FormatError("an epoch is shown without its pledge")
+        payload = self._open(shown, "entropy", {key_id(key): key})
+        said = entropy.parse(payload).predicate
+        return selection.Pledged(shown.index, said, hashlib.sha256(payload).digest())
 
     def audit(self, epoch_number: int) -> tuple[Finding, ...] | None:
         """Return the findings on the receipt, None where there is no record of it yet."""

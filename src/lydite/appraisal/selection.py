@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from lydite.appraisal.policy import Policy
 from lydite.errors import Reason, VerificationError
+from lydite.messages import entropy
 from lydite.messages.epoch import Predicate as Epoch
 from lydite.sampling import beacon, draw, schedule, vrf
 from lydite.sampling.beacon import Chain
@@ -41,6 +42,14 @@ def witnessed(note: bytes, log: LogPolicy) -> Witnessed:
     return Witnessed(accepted.checkpoint, accepted.time_s, accepted.witnesses)
 
 
+class Pledged(NamedTuple):
+    """A pledge that is in the log: its 1-based entry, what it says, and its statement's SHA-256."""
+
+    entry: int
+    said: entropy.Predicate
+    digest: bytes
+
+
 class Draw(NamedTuple):
     """What an epoch drew: from which checkpoint, witnessed when, and which 1-based entries."""
 
@@ -49,52 +58,101 @@ class Draw(NamedTuple):
     entries: list[int]
 
 
-def drawn(epoch: Epoch, log: LogPolicy, chain: Chain, vrf_key: bytes, policy: Policy) -> Draw:
+def drawn(
+    epoch: Epoch, pledge: Pledged, log: LogPolicy, chain: Chain, vrf_key: bytes, policy: Policy
+) -> Draw:
     """Return an epoch's checkpoint and the entries that it draws, in order.
 
-    1. The checkpoint is the log's, witnessed, and of the size that the epoch says.
-    2. The beacon round is genuine and the only one that the schedule allows.
-    3. The VRF output is the gateway's over exactly this checkpoint and round.
-    4. The rate is at least the policy's.
+    1. The checkpoint is the log's, witnessed, and covers everything that the epoch draws from.
+    2. The epoch is the one that was pledged, and reveals what the pledge committed to.
+    3. The beacon round is genuine, and was due after the witnesses had seen the pledge.
+    4. The VRF output is the gateway's over exactly this pledge, round and randomness.
+    5. The rate is at least the policy's, and a range that was pledged again is drawn whole.
 
     Raises:
         FormatError: something is not in its form.
         VerificationError: a step fails.
 
-    **Does not show** that the gateway opened no other epoch and withheld it, nor that the beacon
-    was unpredictable: that rests on its chain.
+    **Does not show** that this is the log's first pledge of the epoch (``check_pledge`` does, for
+    those who have the whole log), that the gateway opened no other epoch and withheld it, nor that
+    the beacon was unpredictable: that rests on its chain.
     """
     # 1.
     accepted = witnessed(epoch.checkpoint.encode(), log)
     checkpoint = accepted.checkpoint
-    if checkpoint.size != epoch.tree_size:
+    if checkpoint.size < epoch.tree_size:
         raise VerificationError(
-            Reason.INCONSISTENT_LOG,
-            f"epoch {epoch.epoch} says size {epoch.tree_size}, its checkpoint {checkpoint.size}",
+            Reason.INCONSISTENT_LOG, f"epoch {epoch.epoch} draws beyond its checkpoint"
         )
     # 2.
-    answer = beacon.from_record(chain, epoch.beacon)
-    schedule.check(chain, accepted.cosigned_s, policy.beacon_margin_s, answer)
-    randomness = beacon.verify(chain, answer)
+    revealed = _revealed(epoch, pledge)
     # 3.
-    alpha = draw.alpha(
-        checkpoint.origin,
-        epoch.epoch,
-        checkpoint.size,
-        checkpoint.root,
-        answer.number,
-        randomness,
-    )
-    beta = vrf.verify(vrf_key, alpha, bytes.fromhex(epoch.vrf_proof))
+    answer = beacon.from_record(chain, epoch.beacon)
+    schedule.check(chain, accepted.cosigned_s, policy.beacon_margin_s, answer.number)
+    randomness = beacon.verify(chain, answer)
     # 4.
-    if epoch.epsilon_ppm < policy.epsilon_ppm:
+    turn = (checkpoint.origin, epoch.epoch, epoch.tree_size)
+    alpha = draw.alpha(*turn, pledge.digest, answer.number, randomness, revealed)
+    beta = vrf.verify(vrf_key, alpha, bytes.fromhex(epoch.vrf_proof))
+    # 5.
+    least = policy.epsilon_ppm if pledge.said.attempt == 1 else draw.MILLION
+    if epoch.epsilon_ppm < least:
         raise VerificationError(
             Reason.BAD_RATE,
-            f"epoch {epoch.epoch} draws at {epoch.epsilon_ppm} ppm, "
-            f"the policy asks for {policy.epsilon_ppm}",
+            f"epoch {epoch.epoch} draws at {epoch.epsilon_ppm} ppm in pledge "
+            f"{pledge.said.attempt}, the least is {least}",
         )
     entries = draw.draw(beta, epoch.first, epoch.tree_size, epoch.epsilon_ppm)
     return Draw(checkpoint, accepted.cosigned_s, entries)
+
+
+def _revealed(epoch: Epoch, pledge: Pledged) -> entropy.Entropy:
+    """Return the randomness that an epoch reveals, if that is what was pledged."""
+    said, revealed = pledge.said, entropy.Entropy(bytes.fromhex(epoch.entropy))
+    pledged = (said.epoch, said.first, said.epsilon_ppm, said.chain, said.round, said.provider)
+    ours = (
+        epoch.epoch,
+        epoch.first,
+        epoch.epsilon_ppm,
+        epoch.beacon.chain,
+        epoch.beacon.round,
+        epoch.provider,
+    )
+    if pledged != ours or pledge.entry != epoch.tree_size:
+        raise VerificationError(
+            Reason.BAD_ENTROPY,
+            f"epoch {epoch.epoch} is not what entry {pledge.entry} pledged",
+        )
+    if entropy.commit(said.epoch, said.attempt, revealed).hex() != said.commitment:
+        raise VerificationError(
+            Reason.BAD_ENTROPY, f"epoch {epoch.epoch} reveals other randomness than was pledged"
+        )
+    return revealed
+
+
+def check_pledge(
+    pledge: entropy.Predicate, earlier: Sequence[int], epochs: Sequence[Epoch]
+) -> None:
+    """Check a pledge against all that the log holds before it: the first of an epoch counts.
+
+    Args:
+        pledge: what it says.
+        earlier: the epochs' numbers of the pledges that stand before it, in order.
+        epochs: the epochs that stand before it, in order.
+
+    Raises:
+        VerificationError: it is for another epoch than the next, for another range, or does not
+            own to being the second or later of its epoch.
+    """
+    number = len(epochs) + 1
+    first = epochs[-1].tree_size + 1 if epochs else 1
+    attempt = sum(each == number for each in earlier) + 1
+    if (pledge.epoch, pledge.first, pledge.attempt) != (number, first, attempt):
+        raise VerificationError(
+            Reason.BAD_ENTROPY,
+            f"pledge {pledge.attempt} of epoch {pledge.epoch} from entry {pledge.first}, expected "
+            f"pledge {attempt} of epoch {number} from entry {first}",
+        )
 
 
 def check_contiguous(epochs: Sequence[Epoch]) -> None:

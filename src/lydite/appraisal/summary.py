@@ -21,6 +21,7 @@ CAVEATS = (
     "cheats weaker than those whose power the policy asks for",
     "what was found after the last draw: ask for --max-age to bound how long ago that is",
     "that the auditor measured honestly: its records are signed, and others can repeat them",
+    "that this is the log's first pledge of each epoch: that takes the whole log, as auditors read",
 )
 
 
@@ -32,6 +33,8 @@ class Checked(NamedTuple):
     declared: Declaration
     epochs: tuple[epoch.Predicate, ...]
     draws: tuple[Draw, ...]
+    silent: int
+    """Of how many epochs the gateway has not said what it destroyed."""
     policy: Policy
     verdict: Verdict
     result: ResultPredicate
@@ -84,7 +87,14 @@ def _drawn(checked: Checked) -> tuple[Fact, ...]:
             f"{size - covered} later entries are not covered",
         ),
         Fact(name="drawn at", value=", ".join(f"{rate / 10_000:g} %" for rate in rates)),
+        Fact(name="undrawn", value=_destroyed(checked)),
     )
+
+
+def _destroyed(checked: Checked) -> str:
+    told = len(checked.epochs) - checked.silent
+    said = f"declared destroyed for {told} of {len(checked.epochs)} epochs"
+    return f"{said}; which they are takes the whole log to recount"
 
 
 def _weighed(checked: Checked) -> tuple[Fact, ...]:

@@ -4,23 +4,25 @@ Bytes and trust anchors in, a report out. No clock, no network, no model.
 """
 
 import hashlib
+import itertools
 from collections.abc import Sequence
 
 from lydite.appraisal import bundle as bundles
-from lydite.appraisal import decision, policy, selection
-from lydite.appraisal.bundle import Bundle, Bystander, Logged
+from lydite.appraisal import decision, policy, retention, selection
+from lydite.appraisal.bundle import Bundle, Bystander, Logged, LoggedEpoch
 from lydite.appraisal.report import Report
-from lydite.appraisal.selection import Draw, Witnessed
+from lydite.appraisal.selection import Draw, Pledged, Witnessed
 from lydite.appraisal.summary import Checked, summarise
 from lydite.appraisal.trust import Anchor, Trust
 from lydite.errors import Reason, VerificationError
 from lydite.evidence.tokens import reference as tokens
-from lydite.messages import audit, declaration, entry, epoch, receipt
+from lydite.messages import audit, declaration, entropy, entry, epoch, receipt
+from lydite.messages import retention as retention_messages
 from lydite.messages.audit import Audit
 from lydite.messages.declaration import Declaration
 from lydite.messages.entry import EntryKind
 from lydite.messages.finding import Finding
-from lydite.signing.dsse import KeyId, PublicKey, key_id, open_envelope
+from lydite.signing.dsse import KeyId, PublicKey, key_id, open_envelope, payload_of
 from lydite.tlog import verification as merkle
 from lydite.tlog.checkpoint import Checkpoint, decode_hash
 from lydite.tlog.hashing import leaf_hash
@@ -33,11 +35,12 @@ def verify(payload: bytes, trust: Trust, not_before_s: int | None = None) -> Rep
     2. Policy and references are the ones that the relying party pinned.
     3. The checkpoint is the log's, and enough witnesses cosigned it.
     4. The declaration is the provider's, logged, and of the weights that the reference is for.
-    5. The epochs cover the log without gap; each draws as its proof says; the last of them drew at
-       ``not_before_s`` (Unix seconds) or later if that is given.
+    5. The epochs cover the log without gap; each was pledged before, and draws as its proof says;
+       the last of them drew at ``not_before_s`` (Unix seconds) or later if that is given.
     6. Every drawn entry is shown, every receipt of the provider among them is signed by provider
        and gateway, logged, and under the declaration.
-    7. Every drawn receipt has one audit, signed by an accepted auditor and logged after the draw.
+    7. Every drawn receipt has one audit, signed by an accepted auditor and logged after the draw,
+       and is not among those that the gateway says it destroyed undrawn.
     8. The verdict follows from the recorded findings, and the result says so, signed and logged.
 
     Raises:
@@ -62,12 +65,12 @@ def verify(payload: bytes, trust: Trust, not_before_s: int | None = None) -> Rep
     _receipts(bundle, book, declared, [number for draw in draws for number in draw.entries])
     # 7.
     findings = _audits(bundle, book, epochs)
+    silent = _retained(bundle, book, epochs)
     # 8.
     verdict = decision.decide(bundle.policy, reference, findings)
     result = _result(bundle, book, epochs, verdict)
-    checked = Checked(
-        anchor, accepted, declared, tuple(epochs), tuple(draws), bundle.policy, verdict, result
-    )
+    parts = (tuple(epochs), tuple(draws), silent)
+    checked = Checked(anchor, accepted, declared, *parts, bundle.policy, verdict, result)
     return summarise(checked, trust.beacon)
 
 
@@ -138,7 +141,8 @@ def _declaration(bundle: Bundle, book: _Book, reference: tokens.Reference) -> De
 
 
 def _epochs(bundle: Bundle, book: _Book) -> tuple[list[epoch.Predicate], list[Draw]]:
-    epochs, draws = [], []
+    epochs: list[epoch.Predicate] = []
+    draws: list[Draw] = []
     log = book.trust.log_policy(book.anchor)
     for each in bundle.epochs:
         payload = book.open(each.logged, "epoch", book.gateway, list(book.gateway))
@@ -151,16 +155,49 @@ def _epochs(bundle: Bundle, book: _Book) -> tuple[list[epoch.Predicate], list[Dr
             )
         if said.provider != book.provider:
             raise VerificationError(Reason.WRONG_PROVIDER, f"epoch {said.epoch} of another")
-        draw = selection.drawn(
-            said, log, book.trust.beacon, bytes.fromhex(book.anchor.vrf_key), bundle.policy
-        )
+        pledge = _pledge(each, book)
+        vrf_key = bytes.fromhex(book.anchor.vrf_key)
+        draw = selection.drawn(said, pledge, log, book.trust.beacon, vrf_key, bundle.policy)
         _prefix(draw.checkpoint, book.checkpoint, each.consistency)
         if each.logged.entry <= said.tree_size:
             raise VerificationError(Reason.SELECTION_GAP, "an epoch draws from its own entry")
         epochs.append(said)
         draws.append(draw)
     selection.check_contiguous(epochs)
+    for before, after in itertools.pairwise(bundle.epochs):
+        if after.pledge.entry <= before.logged.entry:
+            raise VerificationError(
+                Reason.BAD_ENTROPY, f"entry {after.pledge.entry} pledges an epoch out of its turn"
+            )
     return epochs, draws
+
+
+def _pledge(each: LoggedEpoch, book: _Book) -> Pledged:
+    payload = book.open(each.pledge, "entropy", book.gateway, list(book.gateway))
+    said = entropy.parse(payload).predicate
+    return Pledged(each.pledge.entry, said, hashlib.sha256(payload).digest())
+
+
+def _retained(bundle: Bundle, book: _Book, epochs: Sequence[epoch.Predicate]) -> int:
+    """Check what the gateway says it destroyed, and return of how many epochs it does not say."""
+    digests = {
+        each.entry: hashlib.sha256(payload_of(each.envelope)).digest() for each in bundle.receipts
+    }
+    silent = 0
+    for each, said in zip(bundle.epochs, epochs, strict=True):
+        if each.retention is None:
+            silent += 1
+            continue
+        payload = book.open(each.retention, "retention", book.gateway, list(book.gateway))
+        span = (said.first, said.tree_size)
+        drawn = {number: digests[number] for number in digests if span[0] <= number <= span[1]}
+        told = retention_messages.parse(payload).predicate
+        if told.provider != book.provider or each.retention.entry <= each.logged.entry:
+            raise VerificationError(
+                Reason.RETENTION_MISMATCH, f"epoch {said.epoch}: retention of another, or before it"
+            )
+        retention.verify_kept(told, said.epoch, span, drawn)
+    return silent
 
 
 def _fresh(draws: Sequence[Draw], not_before_s: int | None) -> None:

@@ -9,6 +9,7 @@ import threading
 from lydite.appraisal.policy import Policy
 from lydite.appraisal.selection import check_contiguous, drawn
 from lydite.appraisal.trust import Anchor, Trust
+from lydite.auditor.disposals import Disposals
 from lydite.auditor.gateway_client import Gateway
 from lydite.auditor.mirror import Mirror
 from lydite.errors import Reason, UnavailableError, VerificationError
@@ -46,6 +47,7 @@ class Casebook:
         self.bystanders: list[int] = []
         self.covered = 0
         """How many receipts the epochs drew from."""
+        self.disposals = Disposals(self.mirror, anchor.provider)
         self.audits: dict[int, tuple[int, Audit]] = {}
         """This auditor's records by audited entry: their own entry, and what they say."""
         self.result_entry = 0
@@ -99,6 +101,8 @@ class Casebook:
             self.declaration, self.declaration_entry = declaration.parse(payload), number
         elif kind == "epoch":
             self._take_epoch(number)
+        elif kind in ("entropy", "retention"):
+            self._take_disposal(number, kind)
         elif kind == "audit":
             self._take_audit(number)
         elif kind == "result" and self._mine(number) is not None:
@@ -113,7 +117,8 @@ class Casebook:
         log = self._trust.log_policy(self.anchor)
         vrf_key = bytes.fromhex(self.anchor.vrf_key)
         said = statement.predicate
-        checkpoint, _, entries = drawn(said, log, self._trust.beacon, vrf_key, self._policy)
+        pledge = self.disposals.pledge_at(said.tree_size)
+        checkpoint, _, entries = drawn(said, pledge, log, self._trust.beacon, vrf_key, self._policy)
         check_contiguous([*(e.predicate for e in self.epochs.values()), said])
         if self.mirror.tree.root(checkpoint.size) != checkpoint.root:
             raise VerificationError(
@@ -122,12 +127,23 @@ class Casebook:
         self.epochs[number] = statement
         drawn_from = range(said.first, said.tree_size + 1)
         self.covered += sum(self.mirror.entry(each).kind == "receipt" for each in drawn_from)
+        self.disposals.opened(said, entries)
         for each in entries:
             leaf = self.mirror.entry(each)
             if leaf.kind == "receipt" and leaf.prov == self.anchor.provider:
                 self.receipts[each] = said.epoch
             else:
                 self.bystanders.append(each)
+
+    def _take_disposal(self, number: int, kind: str) -> None:
+        gateway = self.anchor.gateway_public
+        payload = open_envelope(
+            self.envelope(number), {key_id(gateway): gateway}, [key_id(gateway)]
+        )
+        if kind == "entropy":
+            self.disposals.take_pledge(number, payload)
+        else:
+            self.disposals.take_retention(number, payload)
 
     def _take_audit(self, number: int) -> None:
         payload = self._mine(number)

@@ -63,6 +63,7 @@ class Outcomes:
                 receipt=served,
                 stage=_stage(epoch, drawn=drawn, audited=audited is not None),
                 epoch=proven(case, epoch) if epoch else None,
+                pledge=proven(case, case.epochs[epoch].predicate.tree_size) if epoch else None,
                 audit=proven(case, audited[0]) if audited else None,
                 result=result,
                 policy=watch.terms.policy,

@@ -29,6 +29,8 @@ def pack(case: Casebook, policy: Policy, reference: Reference) -> Bundle:
         epochs=tuple(
             LoggedEpoch(
                 logged=_logged(case, number),
+                pledge=_logged(case, statement.predicate.tree_size),
+                retention=_retention(case, statement.predicate.epoch),
                 consistency=_hashes(
                     mirror.tree.consistency_proof(statement.predicate.tree_size, mirror.size)
                 ),
@@ -47,6 +49,11 @@ def pack(case: Casebook, policy: Policy, reference: Reference) -> Bundle:
         references=(reference,),
         result=_logged(case, case.result_entry),
     )
+
+
+def _retention(case: Casebook, epoch: int) -> Logged | None:
+    number = case.disposals.statements.get(epoch)
+    return None if number is None else _logged(case, number)
 
 
 def _logged(case: Casebook, number: int) -> Logged:

@@ -19,7 +19,7 @@ from lydite.errors import (
     UnavailableError,
     VerificationError,
 )
-from lydite.gateway import heads, receipts
+from lydite.gateway import heads, receipts, records
 from lydite.gateway.answers import Answer, Route, Table
 from lydite.gateway.epochs import Epochs
 from lydite.gateway.notary import Notary
@@ -27,8 +27,8 @@ from lydite.gateway.pairs import Journal, Pair
 from lydite.gateway.reading import Request
 from lydite.gateway.receipts import Stamp
 from lydite.gateway.recorder import Recorder
+from lydite.gateway.retention import Keeper
 from lydite.messages import audit
-from lydite.messages import opening as openings
 from lydite.messages.canonical import Hex32, Message, encode
 from lydite.messages.entry import EntryKind
 from lydite.signing.dsse import Envelope, KeyId, PublicKey, open_envelope
@@ -74,6 +74,7 @@ class Office(NamedTuple):
     checkpointer: Checkpointer
     stamp: Stamp
     epochs: Epochs
+    keeper: Keeper
     keys: bytes
     """The JSON that ``/v1/keys`` answers."""
     provider: KeyId
@@ -157,11 +158,14 @@ class Control:
         return Answer(self._signed(await self._pair(int(number))))
 
     async def _enter(self, request: Request) -> Answer:
-        kind = self._kind_of(request.body)
-        return Answer(encode(_Index(index=await self._office.recorder.enter(kind, request.body))))
+        kind, audited = self._kind_of(request.body)
+        index = await self._office.recorder.enter(kind, request.body)
+        if audited:
+            self._office.keeper.audited(audited)
+        return Answer(encode(_Index(index=index)))
 
-    def _kind_of(self, envelope: bytes) -> EntryKind:
-        """Return what an auditor's envelope holds.
+    def _kind_of(self, envelope: bytes) -> tuple[EntryKind, int]:
+        """Return what an auditor's envelope holds, and which entry it is about, 0 for none.
 
         Raises:
             FormatError: neither an audit record nor a result, or not in its one spelling.
@@ -182,7 +186,7 @@ class Control:
             raise VerificationError(Reason.WRONG_PROVIDER, f"about {predicate.provider}")
         if KeyId(predicate.auditor) not in self._office.auditors:
             raise VerificationError(Reason.UNKNOWN_KEY, f"by {predicate.auditor}")
-        return kind
+        return kind, predicate.entry if isinstance(predicate, audit.AuditPredicate) else 0
 
     async def _open_epoch(self, request: Request) -> Answer:
         self._authenticate(request)
@@ -202,10 +206,10 @@ class Control:
         self._authenticate(request)
         if not self._office.epochs.was_drawn(int(number)):
             raise VerificationError(Reason.UNDRAWN_AUDIT, f"entry {number} was not drawn")
-        pair = await asyncio.to_thread(self._office.journal.read, int(number))
-        if pair.kind != "receipt":
+        if (await self._pair(int(number))).kind != "receipt":
             raise UnavailableError(f"entry {number} is no receipt", Reason.NOT_IN_LOG)
-        return Answer(pair.opening)
+        exchange = await asyncio.to_thread(self._office.keeper.vault.read, int(number))
+        return Answer(encode(records.opening_of(exchange)))
 
     async def _chosen_opening(self, request: Request, receipt_id: str) -> Answer:
         """Open a receipt that nobody drew, to an auditor whom its client gave the salt."""
@@ -217,10 +221,10 @@ class Control:
         number = await asyncio.to_thread(self._office.journal.number_of, receipt_id)
         if number is None:
             raise UnavailableError(f"no receipt {receipt_id}", Reason.NOT_IN_LOG)
-        pair = await self._pair(number)
-        if not hmac.compare_digest(salt, openings.parse(pair.opening).salt_bytes()):
+        exchange = await asyncio.to_thread(self._office.keeper.vault.read, number)
+        if not hmac.compare_digest(salt, exchange.salt):
             raise VerificationError(Reason.BAD_COMMITMENT, "this is not the salt of that receipt")
-        return Answer(pair.opening)
+        return Answer(encode(records.opening_of(exchange)))
 
     async def _logged(self, number: int) -> Answer:
         pair = await self._pair(number)

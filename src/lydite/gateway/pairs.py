@@ -1,4 +1,4 @@
-"""The journal: every logged statement in the order of the log, receipts with their openings.
+"""The journal: every logged statement in the order of the log.
 
 Record number n stands behind entry n of the log, so the log can always be completed from here and
 is never ahead. Segments of length + CRC-32 records; a torn tail is cut at start. One thread writes.
@@ -31,14 +31,13 @@ _PROBE_BYTES = 256 * 1024
 class Pair(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, array_like=True):
     """One record. ``body`` of a receipt is its statement, of all else the canonical envelope.
 
-    A receipt has its id and its canonical opening as well. Its signatures are deterministic, so
-    they need no place on disk.
+    A receipt has its id as well; its signatures are deterministic, so they need no place on disk.
+    What was said under it is in the vault, if anywhere.
     """
 
     kind: EntryKind
     body: bytes
     receipt_id: str = ""
-    opening: bytes = b""
 
     def statement(self) -> bytes:
         """Return the bytes that the log's leaf commits to."""
@@ -114,11 +113,10 @@ class Journal:
             yield self.read(later)
 
     @contextlib.contextmanager
-    def appending(self, pairs: Sequence[Pair], *, durable: bool = True) -> Iterator[int]:
+    def appending(self, pairs: Sequence[Pair]) -> Iterator[int]:
         """Write pairs, yield the 1-based number of the first, and keep them if the block succeeds.
 
-        Without ``durable`` they survive the end of this process at once, but a loss of power only
-        after the next ``sync``.
+        They survive the end of this process at once, a loss of power after the next ``sync``.
 
         Raises:
             StorageError: the disk refused. Then, and when the block raises, nothing remains.
@@ -128,8 +126,6 @@ class Journal:
         frames = [_frame(pair) for pair in pairs]
         try:
             self._write(b"".join(frames))
-            if durable:
-                self.sync()
             yield len(self._places) + 1
         except BaseException:
             self.cut_torn_tail()

@@ -1,11 +1,14 @@
 """Seals, writes and logs batches of finished exchanges and signed statements: all of one or none.
 
-The journal is written first and the log is completed from it after a crash, so one flush of one
-file makes a batch safe. Called by one thread at a time; knows nothing of event loops.
+What was said goes to the vault, what is said of it to the journal, and the log is completed from
+that after a crash: two files, flushed at the same time, make a batch safe. Pairs that the journal
+knows nothing of are destroyed at the next start. Called by one thread at a time; knows nothing of
+event loops.
 """
 
 import hashlib
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from lydite.errors import Reason, StorageError
@@ -13,8 +16,10 @@ from lydite.gateway import receipts
 from lydite.gateway.notary import Notary
 from lydite.gateway.pairs import Journal, Pair
 from lydite.gateway.receipts import Draft, Stamp
+from lydite.gateway.records import Exchange
 from lydite.gateway.settings import Durability, Promises
-from lydite.messages import canonical, compact, entry
+from lydite.gateway.vault import Vault
+from lydite.messages import compact, entry
 from lydite.messages.entry import EntryKind
 from lydite.tlog.store import LogStore
 
@@ -39,12 +44,14 @@ Work = Draft | Signed
 class _Batch:
     """What a batch will write, and where each piece of work will stand."""
 
-    def __init__(self, journal: Journal, stamp: Stamp) -> None:
+    def __init__(self, journal: Journal, stamp: Stamp, age_ms: int) -> None:
         self._journal = journal
         self._stamp = stamp
+        self._age_ms = age_ms
         self._next = len(journal) + 1
         self._fresh: dict[bytes, int] = {}
         self.pairs: list[Pair] = []
+        self.exchanges: list[Exchange] = []
         self.leaves: list[bytes] = []
         self.places: list[tuple[int, bytes]] = []
         """Of each piece of work its 1-based entry number and the digest of its statement."""
@@ -52,9 +59,20 @@ class _Batch:
     def add_draft(self, draft: Draft) -> None:
         """Seal one exchange."""
         statement = receipts.statement_of(draft, self._stamp)
-        opening = canonical.encode(receipts.opening_of(draft))
-        pair = Pair(kind="receipt", body=statement, receipt_id=draft.receipt_id, opening=opening)
-        self._add(pair, statement)
+        digest = hashlib.sha256(statement).digest()
+        exchange = Exchange(
+            self._next,
+            draft.receipt_id,
+            digest,
+            self._age_ms,
+            draft.salt,
+            draft.path,
+            draft.request,
+            draft.response,
+            draft.status,
+        )
+        self.exchanges.append(exchange)
+        self._add(Pair(kind="receipt", body=statement, receipt_id=draft.receipt_id), digest)
 
     def add_signed(self, work: Signed) -> None:
         """Take an envelope, or find where the same one stands already."""
@@ -65,10 +83,9 @@ class _Batch:
             return
         self._fresh[name] = self._next
         pair = Pair(kind=work.kind, body=work.envelope)
-        self._add(pair, pair.statement())
+        self._add(pair, hashlib.sha256(pair.statement()).digest())
 
-    def _add(self, pair: Pair, statement: bytes) -> None:
-        digest = hashlib.sha256(statement).digest()
+    def _add(self, pair: Pair, digest: bytes) -> None:
         self.pairs.append(pair)
         self.leaves.append(entry.leaf(digest, pair.kind, self._stamp.provider.keyid))
         self.places.append((self._next, digest))
@@ -76,11 +93,12 @@ class _Batch:
 
 
 class Scribe:
-    """Journal and log of one gateway, and the stamp that its receipts carry."""
+    """Journal, vault and log of one gateway, and the stamp that its receipts carry."""
 
     def __init__(
         self,
         journal: Journal,
+        vault: Vault,
         log: LogStore,
         stamp: Stamp,
         durability: Durability = "group-fsync",
@@ -88,8 +106,10 @@ class Scribe:
         notary: Notary | None = None,
     ) -> None:
         self._journal = journal
+        self._vault = vault
         self._log = log
         self._stamp = stamp
+        self._flusher = ThreadPoolExecutor(1, thread_name_prefix="vault-flush")
         self._durable = durability == "group-fsync"
         self._signs = promises == "signed"
         self._provider = stamp.provider.keyid
@@ -103,6 +123,20 @@ class Scribe:
         """
         self._complete_log()
         self._journal.cut_torn_tail()
+        self._vault.cut(len(self._journal))
+
+    def sync(self) -> None:
+        """Make everything that was written survive a loss of power.
+
+        Raises:
+            StorageError: the disk refused.
+        """
+        self._vault.sync()
+        self._journal.sync()
+
+    def close(self) -> None:
+        """End the thread that flushes."""
+        self._flusher.shutdown()
 
     def probe(self) -> None:
         """Try whether the disk takes bytes again.
@@ -111,6 +145,7 @@ class Scribe:
             StorageError: it does not.
         """
         self._complete_log()
+        self._vault.probe()
         self._journal.probe()
 
     def commit(self, works: Sequence[Work]) -> list[Entered]:
@@ -121,15 +156,14 @@ class Scribe:
         """
         if len(self._journal) != self._log.size:
             self._complete_log()
-        batch = _Batch(self._journal, self._stamp)
+        batch = _Batch(self._journal, self._stamp, self._vault.age_ms)
         for work in works:
             if isinstance(work, Signed):
                 batch.add_signed(work)
             else:
                 batch.add_draft(work)
         if batch.pairs:
-            with self._journal.appending(batch.pairs, durable=self._durable):
-                self._log.stage(batch.leaves)
+            self._write(batch)
         entered = [
             Entered(number, self._promise(work, number, digest))
             for work, (number, digest) in zip(works, batch.places, strict=True)
@@ -139,6 +173,25 @@ class Scribe:
                 if isinstance(work, Draft):
                     self._notary.note(work, where.compact)
         return entered
+
+    def _write(self, batch: _Batch) -> None:
+        with self._vault.appending(batch.exchanges), self._journal.appending(batch.pairs):
+            if self._durable:
+                self._flush(batch)
+            self._log.stage(batch.leaves)
+
+    def _flush(self, batch: _Batch) -> None:
+        """Wait until journal and vault survive a loss of power, both at once.
+
+        Should it be lost with the journal flushed and the vault not, the next start says in the log
+        that these pairs, whose receipts nobody got, are lost.
+        """
+        other = self._flusher.submit(self._vault.sync) if batch.exchanges else None
+        try:
+            self._journal.sync()
+        finally:
+            if other is not None:
+                other.result()
 
     def _promise(self, work: Work, number: int, digest: bytes) -> bytes:
         """Return the compact receipt of a draft, signed if the settings say so."""

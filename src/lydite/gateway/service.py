@@ -19,7 +19,7 @@ from lydite.errors import (
     Reason,
     UnavailableError,
 )
-from lydite.gateway import deeds, front, moded
+from lydite.gateway import archive, deeds, front, moded
 from lydite.gateway import sealed as seals
 from lydite.gateway.admin import Admin, Place
 from lydite.gateway.beacons import BeaconClient
@@ -87,22 +87,28 @@ class Gateway:
         self._log = LogStore.open(state / "log", settings.origin, signers["log"])
         try:
             self._journal = Journal(state / "journal")
-            self._checkpointer = _checkpointer(settings, self._log, self._journal)
+            self._vault = archive.open_vault(settings, self._sealed)
+            kept_s = settings.near_signatures_s
+            self._notary = Notary(self._gateway, kept_s, clock) if kept_s else None
+            self._scribe = Scribe(
+                self._journal,
+                self._vault,
+                self._log,
+                stamp,
+                settings.durability,
+                settings.receipts,
+                self._notary,
+            )
+            self._checkpointer = _checkpointer(settings, self._log, self._scribe.sync)
         except BaseException:
             self._log.close()
             raise
         self._stamp = stamp
-        kept_s = settings.near_signatures_s
-        self._notary = Notary(self._gateway, kept_s, clock) if kept_s else None
-        scribe = Scribe(
-            self._journal,
-            self._log,
-            stamp,
-            settings.durability,
-            settings.receipts,
-            self._notary,
+        self._recorder = _recorder(settings, self._scribe, clock)
+        signer = (self._gateway, self._provider.keyid)
+        self._keeper = archive.keeper(
+            settings, self._journal, self._vault, self._recorder, signer, clock
         )
-        self._recorder = _recorder(settings, scribe, clock)
         self._clock = clock
         self.failure: LyditeError | None = None
         """Why it told its process to end."""
@@ -151,6 +157,7 @@ class Gateway:
             await self._sealer.start()
         await self._recorder.enter("declaration", self._declaration)
         self._control = Control(self._office())
+        await self._keeper.recall()
         self.operations = Operations(
             self._prepared, self._recorder, self._control, lambda: self._log.size, self._reread
         )
@@ -159,7 +166,8 @@ class Gateway:
         if self._modal is not None:
             self.operations.add_check("mode", self._modal.gate)
         await self.operations.start(await self._admin_routes(self.operations))
-        runs = [self._checkpointer.run(), *([self._sealer.run()] if self._sealer else [])]
+        runs = [self._checkpointer.run(), self._keeper.run()]
+        runs += [self._sealer.run()] if self._sealer else []
         self._tasks = [asyncio.create_task(each) for each in runs]
 
     async def stop(self) -> None:
@@ -176,6 +184,9 @@ class Gateway:
             if self._checkpointer.behind:
                 await self._checkpointer.witnessed()
         self._checkpointer.close()
+        self._scribe.close()
+        self._keeper.close()
+        self._vault.close()
         self._journal.close()
         self._log.close()
         if self.operations is not None:
@@ -232,7 +243,15 @@ class Gateway:
         beacon = settings.beacon
         source = None if beacon is None else (beacon, BeaconClient(beacon, self._clock))
         hands = Hands(self._gateway, self._vrf, self._provider.keyid)
-        epochs = Epochs(self._journal, self._recorder, self._checkpointer, hands, source)
+        epochs = Epochs(
+            self._journal,
+            self._recorder,
+            self._checkpointer,
+            hands,
+            source,
+            archive.drawer(settings),
+            self._keeper,
+        )
         epochs.recall()
         auditors = [_public(key) for key in settings.auditors]
         return Office(
@@ -242,6 +261,7 @@ class Gateway:
             checkpointer=self._checkpointer,
             stamp=self._stamp,
             epochs=epochs,
+            keeper=self._keeper,
             keys=self._public_keys(),
             provider=self._provider.keyid,
             auditors={key_id(key): key for key in auditors},
@@ -307,7 +327,7 @@ def _recorder(settings: Settings, scribe: Scribe, clock: Callable[[], float]) ->
     return GroupRecorder(scribe, clock)
 
 
-def _checkpointer(settings: Settings, log: LogStore, journal: Journal) -> Checkpointer:
+def _checkpointer(settings: Settings, log: LogStore, before: Callable[[], None]) -> Checkpointer:
     text = f"log {log.key}\n{settings.policy}"
     try:
         policy = policies.parse(text.encode())
@@ -317,7 +337,7 @@ def _checkpointer(settings: Settings, log: LogStore, journal: Journal) -> Checkp
     except FormatError as error:
         raise ConfigurationError(f"witnesses: {error}") from error
     beat_s = settings.checkpoint_ms / 1000
-    return Checkpointer(log, policy, witnesses, beat_s, journal.sync)
+    return Checkpointer(log, policy, witnesses, beat_s, before)
 
 
 def _public(key: str) -> PublicKey:

@@ -12,6 +12,8 @@ from lydite.sampling.beacon import Chain
 
 Durability = Literal["group-fsync", "process"]
 Promises = Literal["signed", "batched"]
+WhenFull = Literal["drop", "refuse"]
+AfterAudit = Literal["keep", "destroy"]
 Positive = Annotated[int, msgspec.Meta(gt=0)]
 LogLevel = Literal["debug", "info", "warning", "error"]
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
@@ -112,6 +114,26 @@ class Beacon(_Frozen, frozen=True, kw_only=True):
     margin_s: Annotated[int, msgspec.Meta(ge=0)] = 1
     timeout_ms: Positive = 60_000
     """How long to wait for a round beyond its due time."""
+    lead_s: Annotated[int, msgspec.Meta(ge=0)] = 3
+    """How far ahead of its round an epoch is pledged: as long as witnesses may take to see it.
+    What they see later has to be pledged again, and then everything is drawn."""
+
+
+class Retention(_Frozen, frozen=True, kw_only=True):
+    """How long inputs and outputs are kept: until an epoch draws, and the drawn ones after it."""
+
+    vault_bytes: Annotated[int, msgspec.Meta(ge=1024 * 1024)] = 4 * 1024 * 1024 * 1024
+    """How much disk the vault may take, and so the largest pair that passes."""
+    vault_s: Positive = 7 * 86_400
+    """How long a pair waits for an epoch, and how long a drawn one is kept after that, counted
+    while the gateway runs."""
+    when_full: WhenFull = "drop"
+    """What happens when pairs have no room, or have waited too long: the oldest that no epoch has
+    drawn from are dropped, and the log says so (``drop``); or no request is taken until an epoch
+    makes room (``refuse``)."""
+    after_audit: AfterAudit = "keep"
+    """Whether a drawn pair stays until its time is up (``keep``: another auditor may repeat the
+    audit), or goes when an auditor's record of it is in the log (``destroy``)."""
 
 
 class Keys(_Frozen, frozen=True, kw_only=True):
@@ -247,6 +269,7 @@ class Settings(_Frozen, frozen=True, kw_only=True):
     near_signatures_s: Annotated[int, msgspec.Meta(ge=0)] = 0
     """How long ``/v1/signature/ID`` answers for a request, in seconds; 0: never. Its digests have
     no salt, see ``notary``."""
+    retention: Retention = Retention()
     limits: Limits = Limits()
     admin: Authority | None = None
     """Who may order what; without it nobody may order anything."""

@@ -83,7 +83,9 @@ def deploy(
         witnesses=witnesses,
         policy=quorum,
         auditors=(auditor.public.hex(),),
-        beacon=settings.Beacon(chain=chain, url=beacon_url, margin_s=policy.beacon_margin_s),
+        beacon=settings.Beacon(
+            chain=chain, url=beacon_url, margin_s=policy.beacon_margin_s, lead_s=2
+        ),
     )
     gateways = []
     for site in sites:

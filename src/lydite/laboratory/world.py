@@ -22,18 +22,22 @@ from lydite.evidence.tokens import reference as references
 from lydite.evidence.tokens import verifier as scores
 from lydite.evidence.tokens.reference import Alternative, Histogram, Provenance, Reference
 from lydite.evidence.tokens.sampling import Sampling, from_request
-from lydite.gateway.epochs import Hands, make_epoch
+from lydite.gateway.epochs import Hands, Pledged, make_epoch
+from lydite.gateway.pledges import Secret, Turn, make_pledge
 from lydite.gateway.receipts import Draft, Stamp, opening_of, seal, statement_of
+from lydite.gateway.retention import Named, make_retention
 from lydite.laboratory.bigram import Bigram
-from lydite.messages import entry
+from lydite.messages import entropy, entry
 from lydite.messages.audit import Verdict
 from lydite.messages.canonical import encode
 from lydite.messages.commitment import Salt, commit_request, commit_response, sampling_seed
 from lydite.messages.declaration import Declaration, Predicate
+from lydite.messages.entropy import Entropy
 from lydite.messages.entry import EntryKind
+from lydite.messages.epoch import Epoch
 from lydite.messages.opening import Opening
 from lydite.messages.statement import Sha256, Subject
-from lydite.sampling import beacon, vrf
+from lydite.sampling import beacon, draw, vrf
 from lydite.sampling.beacon import Chain, Round, Scheme
 from lydite.signing import notes
 from lydite.signing.dsse import digest
@@ -178,19 +182,58 @@ class World:
     def open_epoch(self, epsilon_ppm: int) -> int:
         """Draw from everything logged since the last epoch and return the epoch's entry."""
         self.now_s += 1
-        note = self.checkpoint()
-        size = self.tree.size
         number = beacon.first_round_after(self.chain, self.now_s + self.policy.beacon_margin_s)
+        pledge, secret = self.pledge(epsilon_ppm, number)
         self.now_s = beacon.due_s(self.chain, number)
-        statement = make_epoch(
-            (self.epochs + 1, self.covered + 1),
-            note,
-            (self.chain, self.beacon_round(number)),
-            epsilon_ppm,
-            Hands(self.gateway, self.vrf_key, self.provider.keyid),
+        answer = (self.chain, self.beacon_round(number))
+        hands = Hands(self.gateway, self.vrf_key, self.provider.keyid)
+        statement = make_epoch(pledge, secret, answer, hands)
+        entered = self.enter("epoch", sign_envelope(encode(statement), self.gateway))
+        self.epochs, self.covered = self.epochs + 1, pledge.entry
+        self.destroy_undrawn(statement)
+        return entered
+
+    def pledge(
+        self, epsilon_ppm: int, beacon_round: int, attempt: int = 1
+    ) -> tuple[Pledged, Secret]:
+        """Pledge the next epoch and have it witnessed; return the pledge and what opens it."""
+        turn = Turn(self.epochs + 1, attempt, self.covered + 1)
+        raw = Entropy(hashlib.sha256(b"entropy %d %d" % turn[:2]).digest())
+        said = make_pledge(
+            turn, self.chain.name, beacon_round, epsilon_ppm, raw, self.provider.keyid
         )
-        self.epochs, self.covered = self.epochs + 1, size
-        return self.enter("epoch", sign_envelope(encode(statement), self.gateway))
+        entered = self.enter("entropy", sign_envelope(encode(said), self.gateway))
+        payload = _payload(self.envelopes[entered - 1])
+        found = entropy.parse(payload).predicate
+        secret = Secret(
+            epoch=turn.epoch, attempt=attempt, entropy=raw.hex(), note=self.checkpoint().decode()
+        )
+        return Pledged(entered, found, hashlib.sha256(payload).digest()), secret
+
+    def destroy_undrawn(self, statement: Epoch) -> int:
+        """Say what an epoch left undrawn, destroy it, and return the statement's entry."""
+        said = statement.predicate
+        pledge = hashlib.sha256(_payload(self.envelopes[said.tree_size - 1])).digest()
+        parts = (bytes.fromhex(said.beacon.randomness), bytes.fromhex(said.entropy))
+        alpha = draw.alpha(ORIGIN, said.epoch, said.tree_size, pledge, said.beacon.round, *parts)
+        beta = vrf.prove(self.vrf_key.seed(), alpha).beta
+        drawn = set(draw.draw(beta, said.first, said.tree_size, said.epsilon_ppm))
+        span = range(said.first, said.tree_size + 1)
+        kept = [self._named(number) for number in span if number in drawn & set(self.openings)]
+        gone = [self._named(number) for number in span if number in set(self.openings) - drawn]
+        told = make_retention(
+            "undrawn",
+            (said.first, said.tree_size),
+            gone,
+            (),
+            kept,
+            said.epoch,
+            self.now_s,
+            self.provider.keyid,
+        )
+        for number, _ in gone:
+            del self.openings[number]
+        return self.enter("retention", sign_envelope(encode(told), self.gateway))
 
     def opening(self, number: int) -> Opening:
         """Return the opening of the receipt at an entry."""
@@ -204,6 +247,9 @@ class World:
         return self.enter(kind, envelope)
 
     # How it is made.
+
+    def _named(self, number: int) -> Named:
+        return number, hashlib.sha256(_payload(self.envelopes[number - 1])).digest()
 
     def beacon_round(self, number: int) -> Round:
         """Return a round of the development beacon."""

@@ -1,6 +1,6 @@
 """An audit epoch: the range of the log that is drawn from, and the proof of how.
 
-Written by the gateway after the checkpoint is witnessed and the beacon round is out.
+Written by the gateway after its pledge is witnessed and the beacon round that it named is out.
 """
 
 from typing import Annotated, Literal
@@ -27,7 +27,8 @@ class BeaconRound(Message, frozen=True, kw_only=True):
 class Predicate(Message, frozen=True, kw_only=True):
     """Entries ``first`` to ``tree_size`` (1-based, inclusive) were drawn at ``epsilon_ppm``.
 
-    ``checkpoint`` is the witnessed signed note of size ``tree_size``, verbatim.
+    Entry ``tree_size`` is the epoch's pledge, ``entropy`` the randomness that it committed to, and
+    ``checkpoint`` a witnessed signed note over it, verbatim.
     """
 
     epoch: Count
@@ -36,6 +37,7 @@ class Predicate(Message, frozen=True, kw_only=True):
     checkpoint: NoteText
     beacon: BeaconRound
     epsilon_ppm: Ppm
+    entropy: Hex32
     vrf_proof: Hex
     provider: Word
 

@@ -13,7 +13,7 @@ from lydite.errors import FormatError
 MILLION = 1_000_000
 BETA_BYTES = 64
 
-_TAG = b"audit/v1"
+_TAG = b"audit/v2"
 _VALIDATOR = b"v"
 _ALL = 2**64
 
@@ -24,31 +24,44 @@ def alpha(
     origin: str,
     epoch: int,
     tree_size: int,
-    root: bytes,
+    pledge: bytes,
     beacon_round: int,
     randomness: bytes,
+    entropy: bytes,
 ) -> bytes:
-    """Return the input of the VRF for one epoch: 96 bytes and the log's origin.
+    """Return the input of the VRF for one epoch: 128 bytes and the log's origin.
 
     Only the origin has no fixed length, and what follows it has, so nothing needs a prefix.
+    Nothing in it is chosen after the pledge is in the log: see decision 0015.
 
     Args:
-        origin: the checkpoint's first line, without its newline.
+        origin: the log's name, the first line of its checkpoints without the newline.
         epoch: the epoch's number.
-        tree_size: how many entries the witnessed checkpoint covers.
-        root: its 32-byte root.
+        tree_size: how many entries it draws from up to: the entry of its pledge.
+        pledge: the 32-byte SHA-256 of the pledge's statement, as the log's leaf has it.
         beacon_round: the number of the beacon round.
         randomness: the round's 32 bytes.
+        entropy: the 32 bytes that the pledge committed to.
 
     Raises:
         FormatError: a part has the wrong size, or the origin is empty or more than one line.
     """
     if not origin or "\n" in origin:
         raise FormatError("the origin of a log is one line")
-    if len(root) != 32 or len(randomness) != 32:
-        raise FormatError(f"a root of {len(root)} bytes, randomness of {len(randomness)}: 32 each")
+    lengths = [len(each) for each in (pledge, randomness, entropy)]
+    if lengths != [32, 32, 32]:
+        raise FormatError(f"pledge, randomness and entropy of {lengths} bytes: 32 each")
     return b"".join(
-        (_TAG, origin.encode(), _u64(epoch), _u64(tree_size), root, _u64(beacon_round), randomness)
+        (
+            _TAG,
+            origin.encode(),
+            _u64(epoch),
+            _u64(tree_size),
+            pledge,
+            _u64(beacon_round),
+            randomness,
+            entropy,
+        )
     )
 
 

@@ -1,16 +1,16 @@
 """The one beacon round that may decide an epoch.
 
-A gateway that could choose among rounds could choose among audit sets. So the round follows from
-the witnesses' clock: the first one due after the checkpoint was cosigned, with a margin for clocks
-that disagree. Reads no clock itself.
+A gateway that could choose among rounds could choose among audit sets. So it names the round in the
+epoch's pledge, and witnesses have to have seen the pledge before that round was due. Reads no clock
+itself.
 """
 
 from lydite.errors import FormatError, Reason, VerificationError
-from lydite.sampling.beacon import Chain, Round, due_s, first_round_after
+from lydite.sampling.beacon import Chain, due_s, first_round_after
 
 
 def acceptable_round(chain: Chain, cosigned_s: int, margin_s: int) -> int:
-    """Return the number of the only round that may decide over a checkpoint.
+    """Return the number of the first round that nobody could know when a note was cosigned.
 
     Args:
         chain: the beacon that the policy names.
@@ -25,8 +25,8 @@ def acceptable_round(chain: Chain, cosigned_s: int, margin_s: int) -> int:
     return first_round_after(chain, cosigned_s + margin_s)
 
 
-def check(chain: Chain, cosigned_s: int, margin_s: int, beacon: Round) -> None:
-    """Refuse a round other than the acceptable one: earlier was predictable, later was chosen.
+def check(chain: Chain, cosigned_s: int, margin_s: int, pledged: int) -> None:
+    """Refuse a pledged round that was due before a quorum of witnesses had seen the pledge.
 
     Raises:
         VerificationError: BAD_BEACON.
@@ -34,10 +34,10 @@ def check(chain: Chain, cosigned_s: int, margin_s: int, beacon: Round) -> None:
     **Does not show** that the round is genuine (``beacon.verify`` does), nor that the witnesses'
     clocks were right to within the margin.
     """
-    expected = acceptable_round(chain, cosigned_s, margin_s)
-    if beacon.number != expected:
+    earliest = acceptable_round(chain, cosigned_s, margin_s)
+    if pledged < earliest:
         raise VerificationError(
             Reason.BAD_BEACON,
-            f"beacon: round {expected} (due at {due_s(chain, expected)}) decides over a checkpoint "
-            f"cosigned at {cosigned_s}, not round {beacon.number}",
+            f"beacon: round {pledged} was due at {due_s(chain, pledged)}, and its pledge was "
+            f"cosigned at {cosigned_s}, in time for round {earliest}",
         )
