@@ -154,6 +154,10 @@ class Keeper:
         goes on trying.
         """
         self.tell(Fail(Cause.INSTRUCTION), why)
+        return await self.settled()
+
+    async def settled(self) -> str:
+        """Wait until the dark is over, or there is an alarm; return the mode."""
         while self.state.mode is Mode.DARK and self.alarm is None:
             await asyncio.sleep(_PROBE_S)
         return self.state.mode.value

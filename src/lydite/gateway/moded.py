@@ -101,7 +101,7 @@ class Modal:
         return report(self.keeper)
 
     async def start(self, tls: ssl.SSLContext | None) -> None:
-        """Cut the power, then wait for weights on the upload port.
+        """Cut the power; return when weights are taken on the upload port, or with an alarm.
 
         Raises:
             OSError: the port cannot be had.
@@ -114,6 +114,7 @@ class Modal:
             ssl=tls,
         )
         keeper.start()
+        await keeper.settled()
         if modes.reload_every_s is not None:
             self._reloads = asyncio.create_task(reloads.run(keeper, modes.reload_every_s))
 
