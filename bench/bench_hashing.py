@@ -71,13 +71,25 @@ def _rows(directory: Path, size: int, rounds: int) -> list[report.Row]:
         "SHA-256 root (measure)": lambda: measure(directory),
     }
     peers = {tool: _tool(tool, path) for tool in ("b3sum", "sha256sum") if shutil.which(tool)}
-    rates = _best({**works, **peers}, size, rounds)
+    walls, work_ns = _best({**works, **peers}, size, rounds)
     rows = []
     for name in works:
         peer = "sha256sum" if name.startswith("SHA") else "b3sum"
-        against = rates.get(peer)
+        against = walls.get(peer)
         goal = None if against is None or peer != "b3sum" else 0.8 * against
-        rows.append(report.row(name, rates[name], "MB/s", goal=goal, peer=against, peer_name=peer))
+        rows.append(report.row(name, walls[name], "MB/s", goal=goal, peer=against, peer_name=peer))
+    for name in works:
+        peer = "sha256sum" if name.startswith("SHA") else "b3sum"
+        rows.append(
+            report.row(
+                f"{name}, processor time",
+                work_ns[name],
+                "ns/kB",
+                at_most=True,
+                peer=work_ns.get(peer),
+                peer_name=peer,
+            )
+        )
     return rows
 
 
@@ -85,15 +97,25 @@ def _tool(tool: str, path: str) -> Callable[[], object]:
     return lambda: subprocess.run([tool, path], check=True, capture_output=True)
 
 
-def _best(works: dict[str, Callable[[], object]], size: int, rounds: int) -> dict[str, float]:
-    """Return MB/s of each, the best of interleaved rounds."""
-    best = dict.fromkeys(works, 0.0)
+def _best(
+    works: dict[str, Callable[[], object]], size: int, rounds: int
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Return MB/s by the clock and ns/kB of processor time, each the best of interleaved rounds."""
+    rates = dict.fromkeys(works, 0.0)
+    costs = dict.fromkeys(works, float("inf"))
     for _ in range(rounds):
         for name, work in works.items():
-            started = time.perf_counter()
+            started, busy = time.perf_counter(), _busy_s()
             work()
-            best[name] = max(best[name], size / (time.perf_counter() - started) / 1e6)
-    return best
+            rates[name] = max(rates[name], size / (time.perf_counter() - started) / 1e6)
+            costs[name] = min(costs[name], (_busy_s() - busy) * 1e12 / size)
+    return rates, costs
+
+
+def _busy_s() -> float:
+    """Return the processor time of this process and of the tools that it ran, in seconds."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
 
 
 if __name__ == "__main__":
