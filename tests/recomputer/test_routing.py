@@ -248,6 +248,22 @@ def test_a_gateway_that_is_gone_is_named_within_the_deadline(routed: Routed) -> 
     assert [each.why for each in said.predicate.asked] == ["unreachable", "shut-down"]
 
 
+def test_a_gateway_that_fails_two_checks_is_not_asked(routed: Routed) -> None:
+    routed.place.shut = True
+    try:
+        routed.run(routed.registry.probe(routed.gone, 1.0))
+        assert routed.gone.healthy, "one check may fail"
+        routed.run(routed.registry.probe(routed.gone, 1.0))
+        assert not routed.gone.healthy
+        assert {each.why for each in routed.registry.asked("m")} == {"unhealthy", "shut-down"}
+        assert routed.registry.candidates("m") == []
+    finally:
+        routed.place.shut, routed.gone.healthy = False, True
+    routed.run(routed.registry.probe(routed.place, 1.0))
+    assert routed.place.healthy
+    assert "m" in routed.registry.models()
+
+
 @pytest.mark.parametrize(
     ("content", "status"),
     [

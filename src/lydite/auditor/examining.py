@@ -104,7 +104,7 @@ class Examiner:
         if receipt.predicate.receipt_id != receipt_id:
             raise VerificationError(Reason.BAD_COMMITMENT, "the gateway gave another receipt")
         # 2.
-        opening = watch.client.chosen_opening(receipt_id, salt)
+        opening = watch.clients.client.chosen_opening(receipt_id, salt)
         openings.check(opening, receipt)
         # 3.
         assert watch.bench is not None

@@ -7,7 +7,8 @@ recomputer's own log, ``/v1/recomputer`` how every gateway stands.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Annotated, Final, NamedTuple
+from concurrent.futures import Executor
+from typing import Annotated, Final, NamedTuple, TypeVar
 
 import msgspec
 from starlette.applications import Starlette
@@ -35,6 +36,8 @@ from lydite.messages.canonical import encode
 from lydite.messages.receipt import ReceiptId
 from lydite.signing.dsse import Envelope
 from lydite.tlog.checkpointer import Checkpointer
+
+T = TypeVar("T")
 
 _BODY_BYTES: Final = 4096
 _STATUS_BY_REASON: Final = {
@@ -67,6 +70,8 @@ class Hall(NamedTuple):
     checkpointer: Checkpointer
     keys: bytes
     """The JSON that ``/v1/keys`` answers."""
+    threads: Executor
+    """Where it waits for gateways and for the disk."""
 
 
 class Front:
@@ -101,6 +106,10 @@ class Front:
         else:
             await self._own(scope, receive, send)
 
+    async def _run(self, work: Callable[..., T], *arguments: object) -> T:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._hall.threads, lambda: work(*arguments))
+
     async def _models(self, _: Request) -> Response:
         served = self._hall.registry.models()
         data = [
@@ -111,12 +120,12 @@ class Front:
 
     async def _receipt(self, request: Request) -> Response:
         name = _receipt_id(request)
-        found = await asyncio.to_thread(self._hall.outcomes.locate, name)
+        found = await self._run(self._hall.outcomes.locate, name)
         return _json(encode(found.served))
 
     async def _result(self, request: Request) -> Response:
         name = _receipt_id(request)
-        return _json(encode(await asyncio.to_thread(self._hall.outcomes.outcome, name)))
+        return _json(encode(await self._run(self._hall.outcomes.outcome, name)))
 
     async def _examine(self, request: Request) -> Response:
         name = _receipt_id(request)
@@ -126,7 +135,7 @@ class Front:
             if len(body) > _BODY_BYTES:
                 raise FormatError("a salt takes less room", Reason.TOO_LARGE)
         salt = _salt(bytes(body))
-        return _json(encode(await asyncio.to_thread(self._hall.examiner.examine, name, salt)))
+        return _json(encode(await self._run(self._hall.examiner.examine, name, salt)))
 
     async def _keys(self, _: Request) -> Response:
         return _json(self._hall.keys)
@@ -137,18 +146,18 @@ class Front:
     async def _tile(self, request: Request) -> Response:
         path = request.path_params["tile"]
         try:
-            content = await asyncio.to_thread(self._hall.ledger.log.read, path)
+            content = await self._run(self._hall.ledger.log.read, path)
         except UnavailableError as error:
             raise UnavailableError(str(error), Reason.NOT_IN_LOG) from error
         return Response(content, media_type="application/octet-stream")
 
     async def _envelope(self, request: Request) -> Response:
         number = request.path_params["number"]
-        found = await asyncio.to_thread(self._hall.ledger.at, number)
+        found = await self._run(self._hall.ledger.at, number)
         return _json(found.envelope)
 
     async def _proof(self, request: Request) -> Response:
-        found = await asyncio.to_thread(self._hall.ledger.find, request.path_params["name"])
+        found = await self._run(self._hall.ledger.find, request.path_params["name"])
         proof = None if found is None else self._hall.checkpointer.proof(found.number - 1)
         if found is None or proof is None:
             raise UnavailableError("no such statement is proved here yet", Reason.NOT_IN_LOG)

@@ -78,9 +78,10 @@ class Outcomes:
         """
         home = self._homes.get(receipt_id)
         silent: LyditeError | None = None
-        for watch in self._watches if home is None else (home,):
+        likely = sorted(self._watches, key=lambda watch: not watch.place.healthy)
+        for watch in likely if home is None else (home,):
             try:
-                served = decode(watch.client.receipt(receipt_id), Served, limit=1 << 20)
+                served = decode(watch.clients.client.receipt(receipt_id), Served, limit=1 << 20)
             except UnavailableError as error:
                 silent = silent if error.reason is Reason.NOT_IN_LOG else error
             except FormatError as error:

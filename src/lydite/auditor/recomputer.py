@@ -11,6 +11,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -34,7 +35,7 @@ from lydite.auditor.refusals import Refusals
 from lydite.auditor.registry import Place, Registry
 from lydite.auditor.router import Router
 from lydite.auditor.settings import Gateway, Model, Recomputer
-from lydite.auditor.watch import Recompute, Terms, Watch
+from lydite.auditor.watch import Clients, Recompute, Terms, Watch
 from lydite.engines.weights import check_root
 from lydite.errors import ConfigurationError, FormatError
 from lydite.evidence.tokens import reference as references
@@ -51,6 +52,9 @@ _logger = logging.getLogger(__name__)
 
 _FIRST_LOOK_S: Final = 0.5
 _DRAIN_S: Final = 5
+_ASK_S: Final = 5.0
+"""How long a gateway may take to answer for a client that waits."""
+_THREADS: Final = 32
 
 
 class _Shelf:
@@ -100,9 +104,9 @@ def serve(settings: Recomputer, recompute: Recompute | None = None) -> int:
 
 
 async def _serve(settings: Recomputer, parts: _Parts, listener: socket.socket) -> None:
-    beat_s = settings.health_ms / 1000
+    beat_s, patience_s = settings.health_ms / 1000, settings.health_timeout_ms / 1000
     tasks = [
-        asyncio.create_task(parts.registry.watch(beat_s, beat_s)),
+        asyncio.create_task(parts.registry.watch(beat_s, patience_s)),
         asyncio.create_task(parts.checkpointer.run()),
     ]
     server = uvicorn.Server(
@@ -201,6 +205,7 @@ def _front(
             ledger=ledger,
             checkpointer=checkpointer,
             keys=msgspec.json.encode(said),
+            threads=ThreadPoolExecutor(_THREADS, thread_name_prefix="front"),
         )
     )
 
@@ -234,8 +239,10 @@ def _watched(gateway: Gateway, terms: Terms) -> Watch:
     anchor = anchor_of(terms.trust, gateway.provider)
     address = Address.parse(gateway.url)
     place = Place(name=anchor.name, provider=anchor.provider, address=address)
-    client = GatewayClient(gateway.url, gateway.token)
-    return Watch(place, anchor, client, terms, _shutdown(gateway, anchor, terms.signer))
+    clients = Clients(
+        GatewayClient(gateway.url, gateway.token), GatewayClient(gateway.url, gateway.token, _ASK_S)
+    )
+    return Watch(place, anchor, clients, terms, _shutdown(gateway, anchor, terms.signer))
 
 
 def _shutdown(gateway: Gateway, anchor: Anchor, signer: Signer) -> Shutdown | None:

@@ -3,9 +3,11 @@
 Prompts stay out of it: the request is named by a salted commitment. Knows nothing of routes.
 """
 
+import asyncio
 import os
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final, NamedTuple
 
 from lydite.auditor.ledger import Entered, Ledger
@@ -50,6 +52,7 @@ class Refusals:
         self._clock = clock
         self._allowance = per_s * _BURST_S
         self._seen_s = clock()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="refusals")
 
     def admit(self) -> bool:
         """Say whether one more may be written now; belongs to the event loop."""
@@ -60,6 +63,11 @@ class Refusals:
             return False
         self._allowance -= 1
         return True
+
+    async def refuse(self, unserved: Unserved) -> Refusal:
+        """Do ``write`` in a thread of its own, which no slow gateway keeps busy."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, self.write, unserved)
 
     def write(self, unserved: Unserved) -> Refusal:
         """Sign and log that nobody could serve a request. Blocks on the disk.

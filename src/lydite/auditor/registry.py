@@ -20,6 +20,8 @@ from lydite.messages.cannot import Asked, Why
 _logger = logging.getLogger(__name__)
 
 _PROBE_BYTES: Final = 1 << 20
+_FAILURES: Final = 2
+"""In a row, before a place counts as down."""
 
 
 class Place(msgspec.Struct, kw_only=True, eq=False):
@@ -33,6 +35,8 @@ class Place(msgspec.Struct, kw_only=True, eq=False):
     model: str | None = None
     """What it declares, once that was verified."""
     healthy: bool = False
+    failures: int = 0
+    """How many checks in a row it failed."""
     shut: bool = False
     """Whether the policy has stopped routing to it."""
     running: int = 0
@@ -45,7 +49,9 @@ class Place(msgspec.Struct, kw_only=True, eq=False):
             return "shut-down"
         if self.model is None:
             return "unverified"
-        return None if self.model == model else "other-model"
+        if self.model != model:
+            return "other-model"
+        return None if self.healthy else "unhealthy"
 
 
 class Registry:
@@ -56,16 +62,16 @@ class Registry:
         self._turn = itertools.count()
 
     def candidates(self, model: str) -> list[Place]:
-        """Return the places that serve ``model``: healthy ones first, then the least busy."""
+        """Return the places that serve ``model``, the least busy first."""
         serving = [place for place in self.places if place.why_not(model) is None]
         turn = next(self._turn) % max(1, len(serving))
         rotated = serving[turn:] + serving[:turn]
-        return sorted(rotated, key=lambda place: (not place.healthy, place.running))
+        return sorted(rotated, key=lambda place: place.running)
 
     def asked(self, model: str) -> tuple[Asked, ...]:
-        """Return why each place is not the one; those that serve the model were unreachable."""
+        """Return why each place is not the one; those that might have been were unreachable."""
         return tuple(
-            Asked(provider=place.provider, why=place.why_not(model) or _silent(place))
+            Asked(provider=place.provider, why=place.why_not(model) or "unreachable")
             for place in self.places
         )
 
@@ -89,13 +95,10 @@ class Registry:
             head, _ = await line.fetch(
                 place.address, "GET", "/v1/models", b"", timeout_s, _PROBE_BYTES
             )
-            healthy = head.status == 200
+            place.failures = 0 if head.status == 200 else place.failures + 1
         except UnavailableError:
-            healthy = False
+            place.failures += 1
+        healthy = place.failures == 0 or (place.healthy and place.failures < _FAILURES)
         if healthy != place.healthy:
             _logger.info("gateway %s is %s", place.name, "up" if healthy else "down")
         place.healthy = healthy
-
-
-def _silent(place: Place) -> Why:
-    return "unreachable" if place.healthy else "unhealthy"

@@ -122,7 +122,7 @@ class Router:
         asked = self._registry.asked(ask.model)
         unserved = Unserved(ask.model, ask.target, ask.body, asked, ask.received_s)
         try:
-            written = await asyncio.to_thread(self._refusals.write, unserved)
+            written = await self._refusals.refuse(unserved)
         except LyditeError as error:
             raise _RefusedError(503, str(error), error.reason.value) from error
         body = refusal(f"nobody serves {ask.model!r} at present", "cannot", "server_error")

@@ -94,7 +94,8 @@ class Recomputer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     opening_ms: Positive = 30_000
     silence_ms: Positive = 60_000
     health_ms: Positive = 1_000
-    """How often each gateway is asked whether it is up, and how long it may take to say so."""
+    """How often each gateway is asked whether it is up; one that fails twice in a row is not."""
+    health_timeout_ms: Positive = 5_000
     body_bytes: Positive = 64 * 1024 * 1024
     examinations: Positive = 8
     """How many clients may wait for the examination of a request of theirs."""

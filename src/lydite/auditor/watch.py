@@ -53,6 +53,13 @@ class Terms(NamedTuple):
     silence_s: float
 
 
+class Clients(NamedTuple):
+    """Two ways to ask one gateway: with an auditor's patience, and for a client that waits."""
+
+    auditor: GatewayClient
+    client: GatewayClient
+
+
 class Standing(Message, frozen=True, kw_only=True):
     """How one gateway stands, for whoever asks.
 
@@ -88,15 +95,15 @@ class Watch:
         self,
         place: Place,
         anchor: Anchor,
-        client: GatewayClient,
+        clients: Clients,
         terms: Terms,
         shutdown: Shutdown | None = None,
     ) -> None:
         self.place = place
-        self.client = client
+        self.clients = clients
         self.anchor = anchor
         self.terms = terms
-        self.case = Casebook(client, terms.trust, anchor, terms.policy, terms.signer.keyid)
+        self.case = Casebook(clients.auditor, terms.trust, anchor, terms.policy, terms.signer.keyid)
         self.verdict: Verdict | None = None
         self.reference: Reference | None = None
         self.bench: Bench | None = None
@@ -139,7 +146,7 @@ class Watch:
             terms = self.terms
             parts = (terms.trust, self.anchor, terms.policy, *found, terms.signer)
             self._auditor = Auditor(
-                self.client, *parts, patience_s=terms.patience_s, case=self.case
+                self.clients.auditor, *parts, patience_s=terms.patience_s, case=self.case
             )
 
     def check_logged(self, statement: bytes, number: int) -> None:
