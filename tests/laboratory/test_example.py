@@ -35,7 +35,7 @@ def test_the_example_tells_each_client_the_truth(tmp_path: Path, words: tuple[st
         "contraindicated" if words else "affirming",
         alarm,
     )
-    assert second["running"] == ("--enforce" not in words)
+    assert second["routed"] == ("--enforce" not in words)
     tiers = {
         name: row["tier"]
         for name, row in zip(("server-1", "server-2"), said["servers"], strict=True)

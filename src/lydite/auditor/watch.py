@@ -113,6 +113,8 @@ class Watch:
         self._outcome: tuple[Tier, Reason, str] = (Tier.NONE, Reason.PENDING, "")
         self._heard_s = time.monotonic()
         self._withheld = 0
+        self._judged = 0
+        """How many epochs the verdict covers."""
 
     def round(self) -> None:
         """Draw, recompute and judge what is new, and act on it; any failure is a finding."""
@@ -206,7 +208,8 @@ class Watch:
         if waiting:
             detail = f"{waiting} drawn receipts are not opened"
             self._outcome = (Tier.NONE, Reason.PENDING, detail)
-        elif audited or (self.verdict is None and self.case.epochs):
+        elif audited or len(self.case.epochs) != self._judged:
+            self._judged = len(self.case.epochs)
             self.verdict = auditor.judge()
             self.terms.bundles.mkdir(parents=True, exist_ok=True)
             disk.place(self.bundle, encode(auditor.bundle()), durable=False)

@@ -142,7 +142,7 @@ def _verdict(server: Server) -> str:
 def _alarm(server: Server) -> str:
     if not server.alarm:
         return "[dim]none[/]"
-    return f"[red]{server.alarm}[/]" + ("" if server.running else " [dim](off)[/]")
+    return f"[red]{server.alarm}[/]" + ("" if server.routed else " [dim](off)[/]")
 
 
 def _questions(state: Example) -> Table:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Self
 
 import msgspec
 
+from lydite.appraisal.authority import Authority, Grant
 from lydite.appraisal.policy import Policy
 from lydite.appraisal.policy import digest as policy_digest
 from lydite.appraisal.trust import Anchor, Trust
@@ -31,12 +32,16 @@ ROLES = ("provider", "gateway", "log", "vrf")
 
 
 class Provider(NamedTuple):
-    """A provider that is up: its name, where its gateway answers, its anchor, its audit token."""
+    """A provider that is up: its name, where its gateway answers, its anchor, its audit token.
+
+    ``control`` is where the gateway takes orders.
+    """
 
     name: str
     url: str
     anchor: Anchor
     token: str
+    control: str
 
 
 class Execution(NamedTuple):
@@ -69,7 +74,7 @@ def deploy(
     """Put a gateway with a log of its own before each engine, and return what came up.
 
     ``engines`` are services that serve, or claim to serve, the weights that ``reference`` is for,
-    the way that ``execution`` says.
+    the way that ``execution`` says. The auditor is also the one officer, granted to cut the power.
 
     Raises:
         UnavailableError: a process did not start.
@@ -95,7 +100,13 @@ def deploy(
             processes.start(f"{site.name}-gateway", "lydite.cli.main", "gateway", "run", path)
         )
     providers = tuple(
-        Provider(site.name, _origin_of(gateway.ready()), site.anchor(), site.token)
+        Provider(
+            site.name,
+            _origin_of(gateway.ready()),
+            site.anchor(),
+            site.token,
+            str(gateway.ready()["control"]),
+        )
         for site, gateway in zip(sites, gateways, strict=True)
     )
     trust = Trust(
@@ -153,6 +164,11 @@ class _Site(NamedTuple):
             port=0,
             audit_token=self.token,
             checkpoint_ms=500,
+            control_port=0,
+            admin=Authority(
+                officers={"recomputer": common.auditors[0]},
+                grants=(Grant(actions=("cut-power",), officers=("recomputer",), threshold=1),),
+            ),
             **common._asdict(),
         )
         return self.write("gateway.json", msgspec.json.format(msgspec.json.encode(config)))

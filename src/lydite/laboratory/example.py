@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from lydite.appraisal.policy import DEFAULT
-from lydite.auditor.settings import Gateway, Model
+from lydite.auditor.settings import Model
 from lydite.evidence.tokens import reference as references
 from lydite.laboratory import balancer, recomputing
 from lydite.laboratory.asking import Client, Question
@@ -65,7 +65,7 @@ class Server(msgspec.Struct, kw_only=True):
     tokens: int = 0
     log10_e: float = 0.0
     alarm: str = ""
-    running: bool = True
+    routed: bool = True
     bundle: str = ""
 
     @property
@@ -116,7 +116,6 @@ class _Up(NamedTuple):
     """Everything that runs."""
 
     deployment: Deployment
-    engines: dict[str, Service]
     balancer: str
     recomputer: str
 
@@ -168,11 +167,11 @@ def _start(
     tell("starting a beacon, two witnesses, and a gateway before each server")
     deployment = deploy(processes, directory, engines, DEFAULT, reference)
     tell("starting the recomputer, which loads the declared model, and nginx")
-    settings = _settings(options, directory, deployment, engines)
+    settings = _settings(options, directory, deployment)
     recomputer = processes.start("recomputer", "lydite.cli.main", "recomputer", "run", settings)
     origins = [provider.url for provider in deployment.providers]
     _, front = balancer.start(processes, directory, origins)
-    return _Up(deployment, engines, front, str(recomputer.ready()["url"]))
+    return _Up(deployment, front, str(recomputer.ready()["url"]))
 
 
 def _engine(processes: Processes, options: Options, name: str, does: str) -> Service:
@@ -189,27 +188,15 @@ def _engine(processes: Processes, options: Options, name: str, does: str) -> Ser
     )
 
 
-def _settings(
-    options: Options, directory: Path, deployment: Deployment, engines: dict[str, Service]
-) -> Path:
+def _settings(options: Options, directory: Path, deployment: Deployment) -> Path:
     model = Model(
         directory=str(options.models / options.model),
         reference=str(options.references / f"{options.model}.json"),
-    )
-    gateways = tuple(
-        Gateway(
-            url=each.url,
-            token=each.token,
-            provider=each.name,
-            shutdown=("sh", "-c", 'kill "$0"', str(engines[each.name].process.pid)),
-        )
-        for each in deployment.providers
     )
     return recomputing.prepare(
         directory,
         deployment,
         (model,),
-        gateways=gateways,
         rate_ppm=_RATE_PPM,
         period_ms=_PERIOD_MS,
         mode="enforce" if options.enforce else "shadow",
@@ -235,7 +222,7 @@ def _play(options: Options, up: _Up, state: Example, tell: Callable[[str], None]
             patient=options.enforce,
         )
         tell("drawing, recomputing, judging")
-        _await(lambda: _settled(client, state, up), _SETTLE_S)
+        _await(lambda: _settled(client, state), _SETTLE_S)
         if all(server.decided for server in state.servers):
             break
     tell("the client asks what became of its own requests")
@@ -243,7 +230,7 @@ def _play(options: Options, up: _Up, state: Example, tell: Callable[[str], None]
     state.cannot = client.ask_for(NOBODY_HAS)
 
 
-def _settled(client: Client, state: Example, up: _Up) -> bool:
+def _settled(client: Client, state: Example) -> bool:
     """Bring the rows up to date, and say whether everything sent so far was drawn from."""
     alarms = client.alarms()
     for server, said in zip(state.servers, client.standings(), strict=True):
@@ -252,7 +239,7 @@ def _settled(client: Client, state: Example, up: _Up) -> bool:
         server.log10_e = said["log10EMilli"] / 1000
         server.alarm = alarms.get(said["provider"], "")
         server.bundle = said["bundle"]
-        server.running = up.engines[server.name].process.poll() is None
+        server.routed = said["routed"]
     return client.settled(state.sent)
 
 

@@ -39,7 +39,9 @@ def prepare(
         bundles=str(directory),
         port=0,
         gateways=tuple(
-            settings.Gateway(url=each.url, token=each.token, provider=each.name)
+            settings.Gateway(
+                url=each.url, token=each.token, provider=each.name, control=each.control
+            )
             for each in deployment.providers
         ),
         models=models,
