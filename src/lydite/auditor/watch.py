@@ -209,8 +209,8 @@ class Watch:
             detail = f"{waiting} drawn receipts are not opened"
             self._outcome = (Tier.NONE, Reason.PENDING, detail)
         elif audited or len(self.case.epochs) != self._judged:
-            self._judged = len(self.case.epochs)
-            self.verdict = auditor.judge()
+            epochs = len(self.case.epochs)
+            self.verdict, self._judged = auditor.judge(), epochs
             self.terms.bundles.mkdir(parents=True, exist_ok=True)
             disk.place(self.bundle, encode(auditor.bundle()), durable=False)
             self._outcome = (self.verdict.tier, self.verdict.reason, "")

@@ -99,16 +99,7 @@ def deploy(
         gateways.append(
             processes.start(f"{site.name}-gateway", "lydite.cli.main", "gateway", "run", path)
         )
-    providers = tuple(
-        Provider(
-            site.name,
-            _origin_of(gateway.ready()),
-            site.anchor(),
-            site.token,
-            str(gateway.ready()["control"]),
-        )
-        for site, gateway in zip(sites, gateways, strict=True)
-    )
+    providers = tuple(map(_up, sites, gateways))
     trust = Trust(
         policy=policy_digest(policy),
         references=(reference_digest(reference),),
@@ -118,6 +109,11 @@ def deploy(
         providers=tuple(provider.anchor for provider in providers),
     )
     return Deployment(providers, trust, auditor)
+
+
+def _up(site: "_Site", gateway: Service) -> Provider:
+    said = gateway.ready()
+    return Provider(site.name, _origin_of(said), site.anchor(), site.token, str(said["control"]))
 
 
 class _Common(NamedTuple):
