@@ -4,6 +4,7 @@ import hashlib
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from nacl.signing import VerifyKey
 
@@ -172,5 +173,5 @@ def test_an_exchange_that_never_began_leaves_nothing_to_trip_over(
     kept: tuple[Notary, Clock],
 ) -> None:
     keeper, _ = kept
-    keeper.note(draft(1)._replace(response=[], streamed=True), b"")
+    keeper.note(msgspec.structs.replace(draft(1), response=[], streamed=True), b"")
     assert known(keeper, 1, f"{1:032x}")
