@@ -38,7 +38,7 @@ def choice(rng: np.random.Generator, size: int = SIZE, kept: int | None = None) 
     possible = np.ones(size, dtype=bool)
     if kept is not None:
         possible[np.argsort(-scaled)[kept:]] = False
-    return Choice(scaled, noisy, possible.copy(), possible)
+    return Choice(scaled, noisy, possible, possible.copy(), possible)
 
 
 def best(row: Choice) -> int:

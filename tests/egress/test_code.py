@@ -17,7 +17,7 @@ from tests.egress.conftest import NO_FRAME, SIZE, best, choice
 
 
 def rows(reference: Reference, ids: list[int], choices: list[verifier.Choice]) -> list[Token]:
-    claims = Claims(output_ids=tuple(ids), ending="drawn", frame=NO_FRAME)
+    claims = Claims(output_ids=tuple(ids), ending="whole", frame=NO_FRAME)
     finding = verifier.verify(claims, choices, [SIZE - 1], reference)
     names = ("kernel", "tight", "surprisal", "rank", "noisy-rank", "gap", "ends")
     columns = [finding.values(name) for name in names]
@@ -100,7 +100,7 @@ def test_a_ledger_counts_again_what_it_counted(reference: Reference) -> None:
 
 def test_tokens_that_do_not_fit_are_refused(reference: Reference) -> None:
     rng = np.random.default_rng(6)
-    claims = Claims(output_ids=(SIZE,), ending="drawn", frame=NO_FRAME)
+    claims = Claims(output_ids=(SIZE,), ending="whole", frame=NO_FRAME)
     with pytest.raises(FormatError):
         verifier.verify(claims, [choice(rng)], [], reference)
     with pytest.raises(FormatError):

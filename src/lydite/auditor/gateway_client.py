@@ -16,8 +16,9 @@ from typing import Annotated, Final, Protocol
 import msgspec
 
 from lydite.errors import ConfigurationError, FormatError, LyditeError, Reason, UnavailableError
+from lydite.evidence.egress.claims import Outflow
 from lydite.messages import opening
-from lydite.messages.canonical import SAFE_INTEGER
+from lydite.messages.canonical import SAFE_INTEGER, decode
 from lydite.messages.opening import Opening
 
 MAX_ANSWER_BYTES: Final = 256 * 1024 * 1024
@@ -125,6 +126,23 @@ class GatewayClient:
     def instruct(self, envelope: bytes) -> bytes:
         """Give officers' signed instruction to the gateway; return its outcome's envelope."""
         return self._ask("POST", "/v1/admin/instructions", envelope)
+
+    def unscored(self) -> list[int]:
+        """Return the entries that wait for an egress score, in order."""
+        answer = self._ask("GET", "/v1/egress/unscored", secret=True)
+        try:
+            return msgspec.json.decode(answer, type=list[int])
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise FormatError(f"gateway {self.url}: unscored: {error}") from error
+
+    def outflow(self, entry: int) -> Outflow:
+        """Return the gateway's note on an answer that waits for an egress score."""
+        answer = self._ask("GET", f"/v1/egress/openings/{entry}", secret=True)
+        return decode(answer, Outflow, limit=MAX_ANSWER_BYTES)
+
+    def score(self, envelope: bytes) -> None:
+        """Hand in a signed egress score."""
+        self._ask("POST", "/v1/egress/scores", envelope)
 
     def _entry(self, path: str, body: bytes, *, secret: bool = False) -> int:
         answer = self._ask("POST", path, body, secret=secret)

@@ -3,7 +3,7 @@
 Paths are relative to the working directory, times in milliseconds or seconds as their names say.
 """
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -107,3 +107,21 @@ class Recomputer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     witness_policy: str = "quorum none\n"
     """A C2SP tlog-policy without its ``log`` line, for the recomputer's own log."""
     checkpoint_ms: Positive = 1_000
+
+
+class Meter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything that an egress meter needs.
+
+    ``gateways`` are those to meter, each with its egress token, ``key`` the meter's signing key,
+    ``model`` the declared model's directory, ``reference`` the egress Reference Value, ``dtype``
+    the data type to compute in (as the reference says), ``scores`` a file that scores are added to
+    (none: they are not kept), and ``poll_ms`` how often it looks for answers.
+    """
+
+    gateways: tuple[Gateway, ...]
+    key: str
+    model: str
+    reference: str
+    dtype: Literal["bf16", "fp32"] = "bf16"
+    scores: str | None = None
+    poll_ms: Positive = 500

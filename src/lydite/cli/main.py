@@ -25,6 +25,7 @@ COMMANDS = {
     "admin": "order a gateway to do something, as k of n officers",
     "auditor": "recompute drawn requests and write what was found into the log",
     "recomputer": "route requests, recompute drawn ones, and act on what is found",
+    "meter": "weigh what every answer of a gateway can carry out, and tell it",
     "engine": "serve a local model over the OpenAI API with a reproducible sampler",
     "receipt": "check the receipt of your own request",
     "plot": "draw how the evidence in bundles grew, audit by audit",

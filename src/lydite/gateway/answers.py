@@ -24,6 +24,7 @@ _logger = logging.getLogger(__name__)
 _STATUS_BY_REASON = {
     Reason.CONFLICT: 409,
     Reason.DESTROYED: 410,
+    Reason.EGRESS_BUDGET: 429,
     Reason.NOT_IN_LOG: 404,
     Reason.TOO_LARGE: 413,
     Reason.UNKNOWN_KEY: 401,

@@ -8,7 +8,7 @@ provider.
 import asyncio
 import hmac
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -20,7 +20,7 @@ from lydite.errors import (
     VerificationError,
 )
 from lydite.gateway import heads, receipts, records
-from lydite.gateway.answers import Answer, Route, Table
+from lydite.gateway.answers import Answer, Route, Row, Table
 from lydite.gateway.epochs import Epochs
 from lydite.gateway.notary import Notary
 from lydite.gateway.pairs import Journal, Pair
@@ -89,7 +89,7 @@ class Office(NamedTuple):
 class Control:
     """Finds the route of a request, by method and exact path."""
 
-    def __init__(self, office: Office) -> None:
+    def __init__(self, office: Office, more: Sequence[Row] = ()) -> None:
         self._office = office
         self.table = Table(
             (b"GET", re.compile(rb"/v1/receipts/([0-9a-f]{32})"), self._receipt),
@@ -104,6 +104,7 @@ class Control:
             (b"POST", re.compile(rb"/v1/audit/epochs"), self._open_epoch),
             (b"GET", re.compile(rb"/v1/audit/epochs/([1-9][0-9]{0,9})"), self._epoch),
             (b"GET", re.compile(rb"/v1/audit/openings/([1-9][0-9]{0,15})"), self._opening),
+            *more,
         )
 
     def route(self, method: bytes, target: bytes) -> Route:

@@ -68,6 +68,20 @@ class Drawer:
         return Identity(receipt_id, Salt(noise[salt_at:end]), now_ms)
 
 
+class Carrier(Protocol):
+    """Who takes requests to the engines in a way of its own."""
+
+    def carry(
+        self,
+        plane: Plane,
+        request: Request,
+        client: ClientConnection,
+        identity: Identity,
+        now: float,
+    ) -> Handler:
+        """Return who answers, not yet started."""
+
+
 class Desk:
     """Every open connection, and what it may ask for."""
 
@@ -81,6 +95,8 @@ class Desk:
         self._now = now
         self.gate: Callable[[], None] = lambda: None
         """Raises a RefusedError while no model may be asked."""
+        self.carrier: Carrier | None = None
+        """Takes the requests that leave a receipt, if there is one."""
 
     def renew(self, plane: Plane) -> None:
         """Serve new requests by this; connections keep the limits that they came under."""
@@ -128,6 +144,8 @@ class Desk:
         path = request.head.path
         if path in RECEIPTED:
             identity = self._drawer.draw(self._plane.recorder.clock_ms())
+            if self.carrier is not None:
+                return self.carrier.carry(self._plane, request, client, identity, self._now())
             return Exchange(self._plane, request, client, identity, self._now())
         if path == _RELAYED and self._plane.fleet.models:
             return Errand(self._models, request, client)

@@ -50,8 +50,9 @@ class Reply(Protocol):
 class Records(Protocol):
     """Who makes receipts: the recorder, or the way to it from another process."""
 
-    failing: bool
-    """Whether nothing can be recorded at present."""
+    @property
+    def failing(self) -> bool:
+        """Whether nothing can be recorded at present."""
 
     def clock_ms(self) -> int:
         """Return the time of day in milliseconds since 1970."""

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, cast
 
 from lydite.gateway import fleet, tls
 from lydite.gateway.client import ClientConnection
-from lydite.gateway.desk import Desk, Routes
+from lydite.gateway.desk import Carrier, Desk, Routes
 from lydite.gateway.exchange import Plane, Records
 from lydite.gateway.fleet import Fleet
 from lydite.gateway.health import Watch
@@ -89,6 +89,10 @@ class Front:
     def guard(self, gate: Callable[[], None]) -> None:
         """Ask ``gate`` before each request to a model; it raises a RefusedError, or does not."""
         self._desk.gate = gate
+
+    def carry_by(self, carrier: Carrier) -> None:
+        """Let ``carrier`` take the requests that leave a receipt to the engines."""
+        self._desk.carrier = carrier
 
     async def start(self, sockets: Sequence[socket.socket]) -> None:
         """Serve clients that come to ``sockets``, which are bound and now belong to this."""

@@ -19,11 +19,12 @@ from lydite.errors import (
     Reason,
     UnavailableError,
 )
-from lydite.gateway import archive, deeds, front, moded
+from lydite.gateway import archive, deeds, egress, front, moded
 from lydite.gateway import sealed as seals
 from lydite.gateway.admin import Admin, Place
 from lydite.gateway.beacons import BeaconClient
 from lydite.gateway.control import Control, Office
+from lydite.gateway.egress import Egress
 from lydite.gateway.epochs import Epochs, Hands
 from lydite.gateway.front import Front
 from lydite.gateway.moded import Around, Modal
@@ -115,6 +116,7 @@ class Gateway:
         self._sealer = self._beat(settings)
         self._tasks: list[asyncio.Task[None]] = []
         self._control: Control | None = None
+        self._egress: Egress | None = None
         self._modal: Modal | None = None
         self.operations: Operations | None = None
         """Its running parts, once started."""
@@ -130,6 +132,11 @@ class Gateway:
     def modal(self) -> Modal | None:
         """The modes, once started, where the settings ask for them."""
         return self._modal
+
+    @property
+    def egress(self) -> Egress | None:
+        """The accounts of egress, once started, where the settings ask for them."""
+        return self._egress
 
     @property
     def log_key(self) -> notes.VerifierKey:
@@ -156,13 +163,19 @@ class Gateway:
         if self._sealer is not None:
             await self._sealer.start()
         await self._recorder.enter("declaration", self._declaration)
-        self._control = Control(self._office())
+        self._egress = egress.open_accounts(
+            self._settings, self._journal, self._recorder, self._stamp
+        )
+        rows = () if self._egress is None else self._egress.rows()
+        self._control = Control(self._office(), rows)
         await self._keeper.recall()
         self.operations = Operations(
             self._prepared, self._recorder, self._control, lambda: self._log.size, self._reread
         )
         if isinstance(self.operations.front, Front):
             self._modal = await moded.start(self._settings, self._around(self.operations.front))
+            if self._egress is not None:
+                self.operations.front.carry_by(self._egress)
         if self._modal is not None:
             self.operations.add_check("mode", self._modal.gate)
         await self.operations.start(await self._admin_routes(self.operations))
@@ -176,6 +189,8 @@ class Gateway:
             await self.operations.serve_no_more()
         if self._modal is not None:
             await self._modal.stop()
+        if self._egress is not None:
+            await self._egress.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

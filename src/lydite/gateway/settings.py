@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from lydite.appraisal.authority import Authority
+from lydite.evidence.egress.profile import Bounds
 from lydite.sampling.beacon import Chain
 
 Durability = Literal["group-fsync", "process"]
@@ -97,6 +98,36 @@ class Health(_Frozen, frozen=True, kw_only=True):
     breaker_open_ms: Positive = 1_000
     """How long until one request may try again; doubled each time that it fails."""
     breaker_longest_ms: Positive = 30_000
+
+
+class Egress(_Frozen, frozen=True, kw_only=True):
+    """How many bits may leave beyond what the sampler explains, and who weighs them.
+
+    ``meters`` are the Ed25519 keys in hexadecimal whose scores count, ``token`` is what they
+    present to read answers. Budgets are bits that were scored, of one session (one Authorization)
+    and of all together, on one UTC day; at ``alarm_ppm`` of one, in millionths, an alarm is logged.
+    """
+
+    meters: tuple[str, ...]
+    token: Annotated[str, msgspec.Meta(min_length=16)]
+    budget_bits_session: Positive = 65_536
+    budget_bits_day: Positive = 1_048_576
+    alarm_ppm: Annotated[int, msgspec.Meta(gt=0, le=1_000_000)] = 500_000
+    unscored_bits_session: Positive = 1 << 28
+    """What one session may carry out, charged by size, before its scores come."""
+    unscored_bits: Positive = 1 << 32
+    """The same for all sessions together."""
+    silent_ms: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """How long answers may wait for any score before no more are given; 0: for ever."""
+    pace_ms: Annotated[int, msgspec.Meta(ge=0, le=10_000)] = 0
+    """The grid of times on which bytes leave; 0: as they come."""
+    pad_bytes: Annotated[int, msgspec.Meta(ge=0, le=4096)] = 0
+    """Pieces of paced streams are lengthened to a multiple of this; 0: not."""
+    charge_timing: bool = False
+    """Whether what the times of paced pieces can carry is charged to the session."""
+    profile: Bounds = Bounds()
+    """Above which traffic does not look like inference (``entropy``, ``blobs``, ``bulk``,
+    ``balance`` and ``beat`` in thousandths), and how many of them make an alarm (``needed``)."""
 
 
 class Witness(_Frozen, frozen=True, kw_only=True):
@@ -271,6 +302,8 @@ class Settings(_Frozen, frozen=True, kw_only=True):
     no salt, see ``notary``."""
     retention: Retention = Retention()
     limits: Limits = Limits()
+    egress: Egress | None = None
+    """Meters what leaves; none: nothing is metered."""
     admin: Authority | None = None
     """Who may order what; without it nobody may order anything."""
     modes: Modes | None = None

@@ -11,8 +11,8 @@ from lydite.evidence.egress.frame import Frame
 from lydite.messages.canonical import Count, Message, Word
 
 TokenId = Annotated[int, msgspec.Meta(ge=0, lt=1 << 31)]
-Ending = Literal["drawn", "limit", "cut"]
-"""Why the answer ends: its last token says so, or its request, or somebody cut it."""
+Ending = Literal["whole", "cut"]
+"""Whether its tokens, its request or the context end an answer, or somebody cut it."""
 
 
 class Claims(msgspec.Struct, frozen=True, kw_only=True):

@@ -25,7 +25,7 @@ ROWS = ("kernel", "tight", "surprisal", "rank", "noisy-rank", "gap", "ends")
 ENDING, BURSTS, SHAPES, SIZES = "ending", "bursts", "shapes", "shape-bytes"
 CLOCK, LOOSE, COARSE = "clock", "loose", "coarse"
 """Names of the measures of what is not tokens, the last one of answers that are not read."""
-_DRAWN, _CUT = 0, 1
+_WHOLE, _CUT = 0, 1
 _COUNT_BITS = 20
 _Ppm = Annotated[int, msgspec.Meta(ge=1, le=MICRO)]
 
@@ -118,7 +118,7 @@ def digest(reference: Reference) -> str:
 
 def rest(claims: Claims) -> tuple[Measure, ...]:
     """Return the measures of what is not tokens."""
-    cut = _CUT if claims.ending == "cut" else _DRAWN
+    cut = _CUT if claims.ending == "cut" else _WHOLE
     left = claims.frame
     return (
         Measure(name=ENDING, unit="flag", values=(cut,)),
@@ -149,7 +149,7 @@ class Ledger:
         self._bursts = [_Habit(usual) for usual in (0, 1, 0)]
         self._shapes = [_Dictionary(reference.shapes) for _ in range(3)]
         self._clock = _Habit(0)
-        self._ends = _Habit(_DRAWN)
+        self._ends = _Habit(_WHOLE)
         self._lengths = _Habit(None)
         self.micro_bits = 0
 
@@ -174,7 +174,7 @@ class Ledger:
         return charged
 
     def _ending(self, values: Sequence[int], tokens: int) -> float:
-        if values not in ((_DRAWN,), (_CUT,)):
+        if values not in ((_WHOLE,), (_CUT,)):
             raise FormatError("egress finding: how the answer ended is not recorded")
         bits = self._ends.bits(values[0])
         return bits + (self._lengths.bits(tokens) if values[0] == _CUT else 0.0)

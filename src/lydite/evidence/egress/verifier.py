@@ -20,6 +20,8 @@ from lydite.messages.tier import Tier
 
 ESCAPE = 2.0**-20
 """The chance that the code leaves for what it does not expect at all, spread over all tokens."""
+EDGE = 2.0**-7
+"""The chance that the edge of a filter fell elsewhere on another machine, to either side."""
 GAP_CAP = 8.0
 """Leads of more logits than this are all alike."""
 _UNITS = ("micro-bit", "micro-bit", "micro-bit", "tokens", "tokens", "micro-logit", "flags")
@@ -35,6 +37,8 @@ class Choice(NamedTuple):
     """Logits over temperature; the logits themselves at temperature 0."""
     noisy: _Row
     """Logits plus temperature times the seed's noise: the greatest is drawn."""
+    kept: _Set
+    """Tokens that the filters leave of these logits."""
     certain: _Set
     """Tokens that the filters leave, however the logits are nudged."""
     possible: _Set
@@ -107,20 +111,22 @@ def _row(token: int, choice: Choice, end: int, reference: Reference) -> Token:
 def _kernel(token: int, choice: Choice, kernel: Sequence[Part]) -> float:
     """Return the chance that noise alone makes ``token`` the best.
 
-    A mixture of logistic noises; where the filters may leave a token or not, both are as likely.
+    A mixture of logistic noises, and of what the filters leave: nearly always what they leave of
+    these logits, seldom all that they may leave, seldom only what they must.
     """
-    sets = [choice.possible]
-    if choice.certain.any() and not np.array_equal(choice.certain, choice.possible):
-        sets.append(choice.certain)
     chance = 0.0
-    for kept in sets:
+    for kept, share in (
+        (choice.kept, 1.0 - 2 * EDGE),
+        (choice.possible, EDGE),
+        (choice.certain, EDGE),
+    ):
         if kept[token]:
-            behind = choice.noisy[kept] - choice.noisy[kept].max()
-            mine = choice.noisy[token] - choice.noisy[kept].max()
+            best = choice.noisy[kept].max()
+            behind, mine = choice.noisy[kept] - best, choice.noisy[token] - best
             for part in kernel:
-                scale = part.scale_micro / MICRO
-                chance += part.weight_ppm / 1e6 * float(np.exp(mine / scale)) / _sum(behind, scale)
-    return chance / len(sets)
+                scale, weight = part.scale_micro / MICRO, part.weight_ppm / MICRO
+                chance += share * weight * float(np.exp(mine / scale)) / _sum(behind, scale)
+    return chance
 
 
 def _sum(behind: _Row, scale: float) -> float:
