@@ -162,14 +162,20 @@ class Meter:
         """Score every answer that waits, in order, and return how many there were.
 
         Raises:
-            LyditeError: the gateway does not answer; what was weighed is handed in next time.
+            LyditeError: one of them could not be had or handed in; the others were, and what was
+                weighed is handed in next time.
         """
         waiting = self._client.unscored()
+        self._signed = {entry: said for entry, said in self._signed.items() if entry in waiting}
+        failed: LyditeError | None = None
         for entry in waiting:
-            envelope = self._signed.get(entry) or self._weighed(entry)
-            self._signed[entry] = envelope
-            self._client.score(envelope)
-            del self._signed[entry]
+            try:
+                self._signed[entry] = self._signed.get(entry) or self._weighed(entry)
+                self._client.score(self._signed[entry])
+            except LyditeError as error:  # one that is gone does not hold up the others
+                failed = error
+        if failed is not None:
+            raise failed
         return len(waiting)
 
     def _weighed(self, entry: int) -> bytes:

@@ -140,6 +140,12 @@ class Accounts:
             self._write(Scored(entry, micro))
         return found
 
+    def settle(self, entry: int) -> None:
+        """Let the charge by size of an answer stand for good."""
+        found = self._waiting.get(entry)
+        if found is not None:
+            self._write(Scored(entry, found.micro))
+
     def set_budget(self, scope: Scope, session: str, micro: int) -> None:
         """Set the budget of one session, or of the day (then ``session`` is empty)."""
         self._write(Raised(scope, session, micro))

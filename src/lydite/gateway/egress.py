@@ -6,16 +6,12 @@ it; so is one whose answers wait for too many scores. Knows nothing of how answe
 """
 
 import asyncio
-import hmac
 import math
 import os
-import re
 from collections import Counter, deque
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, NamedTuple
-
-import msgspec
 
 from lydite.errors import (
     ConfigurationError,
@@ -23,13 +19,12 @@ from lydite.errors import (
     Reason,
     StorageError,
     UnavailableError,
-    VerificationError,
 )
 from lydite.evidence.egress import attester, profile
 from lydite.evidence.egress.code import MICRO
 from lydite.gateway import egress_notes, heads
 from lydite.gateway.accounts import Accounts
-from lydite.gateway.answers import Answer, Errand, Row
+from lydite.gateway.answers import Answer, Errand
 from lydite.gateway.client import ClientConnection, Handler
 from lydite.gateway.egress_notes import Note
 from lydite.gateway.exchange import Exchange, Identity, Plane, Reply
@@ -41,10 +36,9 @@ from lydite.gateway.receipts import Draft, Stamp
 from lydite.gateway.recorder import Recorder
 from lydite.gateway.settings import Egress as Limits
 from lydite.gateway.settings import Settings
-from lydite.messages import egress, receipt
-from lydite.messages.canonical import encode
+from lydite.gateway.vault import Vault
+from lydite.messages import egress
 from lydite.messages.egress import Flow
-from lydite.signing.dsse import KeyId, PublicKey, key_id, open_envelope
 
 _DAY_MS = 86_400_000
 _LISTED = 256
@@ -58,16 +52,9 @@ class Place(NamedTuple):
 
     state: Path
     journal: Journal
+    vault: Vault
     recorder: Recorder
     stamp: Stamp
-
-
-class _Session(msgspec.Struct, rename="camel"):
-    session: str
-    charged_micro: int
-    waiting_micro: int
-    budget_micro: int
-    stopped: bool
 
 
 class Egress:
@@ -81,11 +68,11 @@ class Egress:
             StorageError: the accounts are damaged, or the disk refuses.
         """
         self.failing = False
-        self._settings = settings
-        self._place = place
-        self._keys = _keys(settings.meters)
+        self.settings = settings
+        self.place = place
+        egress_notes.keys_of(settings.meters)
         folder = place.state / "egress"
-        self._accounts = Accounts(folder / "accounts.jsonl")
+        self.accounts = Accounts(folder / "accounts.jsonl")
         self._salt = _salt(folder / "session.salt")
         self._heads = attester.Heads()
         self._flying: Counter[str] = Counter()
@@ -94,11 +81,11 @@ class Egress:
         self._pacers: dict[str, Pacer] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._heard_ms = place.recorder.clock_ms()
-        for receipt_id in self._accounts.running():  # the process ended while they were leaving
+        for receipt_id in self.accounts.running():  # the process ended while they were leaving
             entry = place.journal.number_of(receipt_id) or 0
-            micro = self._accounts.running_micro(receipt_id)
-            self._accounts.close(receipt_id, entry, micro)
-        egress_notes.catch_up(self._accounts, place.journal)
+            micro = self.accounts.running_micro(receipt_id)
+            self.accounts.close(receipt_id, entry, micro)
+        egress_notes.catch_up(self.accounts, place.journal)
 
     # The gate.
 
@@ -117,9 +104,9 @@ class Egress:
         if error is not None:
             return Errand(_refuse(error), request, client)
         out: Reply = client
-        if self._settings.pace_ms:
+        if self.settings.pace_ms:
             loop = asyncio.get_running_loop()
-            pacer = Pacer(client, loop, self._settings.pace_ms, self._settings.pad_bytes)
+            pacer = Pacer(client, loop, self.settings.pace_ms, self.settings.pad_bytes)
             out = self._pacers[identity.receipt_id] = pacer
         passage = Passage(self, plane.recorder, out, session, identity.receipt_id)
         self._flying[session] += 1
@@ -127,9 +114,9 @@ class Egress:
 
     def refusal(self, session: str) -> UnavailableError | None:
         """Return why a session may not ask for more, None if it may."""
-        day, accounts, limits = self._day(), self._accounts, self._settings
-        spent = accounts.charged(day, session) >= self._budget("session", session)
-        if spent or accounts.charged_by_all(day) >= self._budget("day", ""):
+        day, accounts, limits = self.day(), self.accounts, self.settings
+        spent = accounts.charged(day, session) >= self.budget("session", session)
+        if spent or accounts.charged_by_all(day) >= self.budget("day", ""):
             whose = "this session" if spent else "this gateway's day"
             return UnavailableError(
                 f"the egress budget of {whose} is spent; its operator may raise it",
@@ -141,7 +128,7 @@ class Egress:
                 "too many answers wait for the egress meter; try again later",
                 Reason.EGRESS_WAITING,
             )
-        silent_ms = self._place.recorder.clock_ms() - self._heard_ms
+        silent_ms = self.place.recorder.clock_ms() - self._heard_ms
         if limits.silent_ms and accounts.unscored() and silent_ms > limits.silent_ms:
             return UnavailableError("the egress meter is silent", Reason.EGRESS_SILENT)
         return None
@@ -150,23 +137,23 @@ class Egress:
 
     def began(self, receipt_id: str, session: str, micro: int) -> None:
         """Charge an answer that begins to leave."""
-        self._guarded(lambda: self._accounts.open(receipt_id, session, self._day(), micro))
+        self._guarded(lambda: self.accounts.open(receipt_id, session, self.day(), micro))
 
     def grew(self, receipt_id: str, micro: int) -> None:
         """Charge ``micro`` in all for an answer that grows."""
-        self._guarded(lambda: self._accounts.more(receipt_id, micro))
+        self._guarded(lambda: self.accounts.more(receipt_id, micro))
 
     def left(self, passage: Passage, draft: Draft, entry: int) -> None:
         """Charge an answer that is recorded as ``entry``, 0 if it could not be."""
         session, receipt_id = passage.session, passage.receipt_id
         if not passage.began:
             self.began(receipt_id, session, 0)
-        if not self._accounts.unscored():
-            self._heard_ms = self._place.recorder.clock_ms()  # nothing was there to be scored
+        if not self.accounts.unscored():
+            self._heard_ms = self.place.recorder.clock_ms()  # nothing was there to be scored
         order = math.ceil(MICRO * math.log2(max(self._flying[session], 1)))
         certain = passage.head_micro + order + self._timing(receipt_id)
         micro = size_micro(draft)
-        self._guarded(lambda: self._accounts.close(receipt_id, entry, micro, certain))
+        self._guarded(lambda: self.accounts.close(receipt_id, entry, micro, certain))
         self._profile(session, egress_notes.flow_of(draft), entry)
         self._watch(session, entry)
 
@@ -192,95 +179,40 @@ class Egress:
         """
         if bits < 0 or (scope == "day") != (session == ""):
             raise FormatError(f"no egress budget of {bits} bits for {scope} {session!r}")
-        self._accounts.set_budget(scope, session, MICRO * bits)
+        self.accounts.set_budget(scope, session, MICRO * bits)
         self._told = {told for told in self._told if scope == "session" and told[1] != session}
         await self._enter("budget", scope, session, 0, Reason.RECORDED)
         return f"the egress budget of {session or 'the day'} is {bits} bits"
 
-    # The routes.
+    # What the routes tell.
 
-    def rows(self) -> tuple[Row, ...]:
-        """Return the routes of meters and operators; each asks for the meters' token."""
-        return (
-            (b"GET", re.compile(rb"/v1/egress/unscored"), self._unscored),
-            (b"GET", re.compile(rb"/v1/egress/openings/([1-9][0-9]{0,15})"), self._opening),
-            (b"POST", re.compile(rb"/v1/egress/scores"), self._score),
-            (b"GET", re.compile(rb"/v1/egress/accounts"), self._accounts_now),
-        )
+    def scored(self, entry: int, session: str, micro: int) -> None:
+        """Replace a charge by size with a score."""
+        self._guarded(lambda: self.accounts.score(entry, micro))
+        self._heard_ms = self.place.recorder.clock_ms()
+        self._watch(session, entry)
 
-    async def _unscored(self, request: Request) -> Answer:
-        self._authenticate(request)
-        return Answer(msgspec.json.encode(self._accounts.unscored()[:_LISTED]))
-
-    async def _opening(self, request: Request, number: str) -> Answer:
-        self._authenticate(request)
-        entry = int(number)
-        session = self._accounts.session_at(entry)
-        if session is None:
-            raise UnavailableError(f"entry {entry} waits for no score", Reason.NOT_IN_LOG)
-        pair = await asyncio.to_thread(self._place.journal.read, entry)
-        said = receipt.parse(pair.statement()).predicate
-        times = (
-            egress_notes.seconds(said.timing.received),
-            egress_notes.seconds(said.timing.completed),
-        )
-        note = attester.outflow(entry, said.receipt_id, session, times, pair.opening)
-        return Answer(encode(note))
-
-    async def _score(self, request: Request) -> Answer:
-        payload = open_envelope(request.body, self._keys, ())
-        said = egress.parse_score(payload).predicate
-        if KeyId(said.meter) not in self._keys:
-            raise VerificationError(Reason.UNKNOWN_KEY, f"by {said.meter}")
-        session = self._accounts.session_at(said.entry)
-        if session is None or session != said.session:
-            raise UnavailableError(f"entry {said.entry} waits for no such score", Reason.CONFLICT)
-        self._guarded(lambda: self._accounts.score(said.entry, said.micro_bits))
-        self._heard_ms = self._place.recorder.clock_ms()
-        self._watch(session, said.entry)
-        return Answer(msgspec.json.encode({"index": said.entry}))
-
-    async def _accounts_now(self, request: Request) -> Answer:
-        self._authenticate(request)
-        day, accounts = self._day(), self._accounts
-        sessions = [self._row(day, session) for session in accounts.sessions(day)]
-        return Answer(
-            msgspec.json.encode(
-                {
-                    "day": day,
-                    "chargedMicro": accounts.charged_by_all(day),
-                    "waitingMicro": accounts.waiting(),
-                    "budgetMicro": self._budget("day", ""),
-                    "sessions": sessions,
-                }
-            )
-        )
-
-    def _row(self, day: int, session: str) -> _Session:
-        accounts = self._accounts
-        return _Session(
-            session,
-            accounts.charged(day, session),
-            accounts.waiting(session),
-            self._budget("session", session),
-            self.refusal(session) is not None,
-        )
+    def lost(self, entry: int, session: str) -> None:
+        """Let a charge by size stand: the answer was destroyed before it was weighed."""
+        self._guarded(lambda: self.accounts.settle(entry))
+        self._watch(session, entry)
 
     # Steps.
 
     async def close(self) -> None:
         """Let notices be entered, and close the file."""
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._accounts.close_file()
+        self.accounts.close_file()
 
     def _watch(self, session: str, entry: int) -> None:
         """Say once when an account passes its threshold, and when it is stopped."""
-        day, share = self._day(), self._settings.alarm_ppm
-        for scope, whose, charged in (
-            ("session", session, self._accounts.charged(day, session)),
-            ("day", "", self._accounts.charged_by_all(day)),
-        ):
-            budget = self._budget(scope, whose)
+        day, share = self.day(), self.settings.alarm_ppm
+        rows: tuple[tuple[egress.Scope, str, int], ...] = (
+            ("session", session, self.accounts.charged(day, session)),
+            ("day", "", self.accounts.charged_by_all(day)),
+        )
+        for scope, whose, charged in rows:
+            budget = self.budget(scope, whose)
             if charged >= budget:
                 self._tell("stop", scope, whose, entry, Reason.EGRESS_BUDGET)
             elif charged * MICRO >= budget * share:
@@ -294,13 +226,13 @@ class Egress:
         if len(flows) % _EVERY:
             return
         found = profile.profile(list(flows))
-        if found is not None and profile.odd(found, self._settings.profile):
+        if found is not None and profile.odd(found, self.settings.profile):
             self._tell("profile", "session", session, entry, Reason.SUSPECTED)
 
     def _tell(
-        self, event: egress.Event, scope: Any, session: str, entry: int, reason: Reason
+        self, event: egress.Event, scope: egress.Scope, session: str, entry: int, reason: Reason
     ) -> None:
-        mark = self._day(), session, event
+        mark = self.day(), session, event
         if mark in self._told:
             return
         self._told.add(mark)
@@ -309,13 +241,13 @@ class Egress:
     async def _enter(
         self, event: egress.Event, scope: egress.Scope, session: str, entry: int, reason: Reason
     ) -> None:
-        day, accounts = self._day(), self._accounts
+        day, accounts = self.day(), self.accounts
         charged = accounts.charged(day, session) if session else accounts.charged_by_all(day)
         note = Note(event, scope, session, day, entry, reason)
-        amounts = charged, accounts.waiting(session or None), self._budget(scope, session)
-        now_ms = self._place.recorder.clock_ms()
-        envelope = egress_notes.notice(note, amounts, now_ms, self._place.stamp)
-        await self._place.recorder.enter("alarm", envelope)
+        amounts = charged, accounts.waiting(session or None), self.budget(scope, session)
+        now_ms = self.place.recorder.clock_ms()
+        envelope = egress_notes.notice(note, amounts, now_ms, self.place.stamp)
+        await self.place.recorder.enter("alarm", envelope)
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(work)
@@ -324,15 +256,17 @@ class Egress:
 
     def _timing(self, receipt_id: str) -> int:
         pacer = self._pacers.get(receipt_id)
-        return pacer.timing_micro if pacer is not None and self._settings.charge_timing else 0
+        return pacer.timing_micro if pacer is not None and self.settings.charge_timing else 0
 
-    def _budget(self, scope: Any, session: str) -> int:
-        limits = self._settings
+    def budget(self, scope: egress.Scope, session: str) -> int:
+        """Return the budget of a session, or of the day (``session`` is empty), in micro-bits."""
+        limits = self.settings
         bits = limits.budget_bits_day if scope == "day" else limits.budget_bits_session
-        return self._accounts.budget(scope, session, MICRO * bits)
+        return self.accounts.budget(scope, session, MICRO * bits)
 
-    def _day(self) -> int:
-        return self._place.recorder.clock_ms() // _DAY_MS
+    def day(self) -> int:
+        """Return the UTC day, counted from 1970-01-01."""
+        return self.place.recorder.clock_ms() // _DAY_MS
 
     def _guarded(self, write: Callable[[], object]) -> None:
         """Write to the accounts; while that fails, no request is taken."""
@@ -343,14 +277,9 @@ class Egress:
             raise
         self.failing = False
 
-    def _authenticate(self, request: Request) -> None:
-        given = b"".join(heads.values(request.fields, b"authorization"))
-        if not hmac.compare_digest(given, b"Bearer " + self._settings.token.encode()):
-            raise VerificationError(Reason.UNKNOWN_KEY, "the meter's bearer token is needed")
-
 
 def open_accounts(
-    settings: Settings, journal: Journal, recorder: Recorder, stamp: Stamp
+    settings: Settings, journal: Journal, vault: Vault, recorder: Recorder, stamp: Stamp
 ) -> Egress | None:
     """Return the accounts that settings ask for, None if they ask for none.
 
@@ -362,7 +291,7 @@ def open_accounts(
         return None
     if settings.workers > 1:
         raise ConfigurationError("egress is metered by one process: set workers to 1")
-    place = Place(Path(settings.state), journal, recorder, stamp)
+    place = Place(Path(settings.state), journal, vault, recorder, stamp)
     return Egress(settings.egress, place)
 
 
@@ -371,16 +300,6 @@ def _refuse(error: UnavailableError) -> Callable[[Request], Coroutine[Any, Any, 
         raise error
 
     return route
-
-
-def _keys(meters: tuple[str, ...]) -> Mapping[KeyId, PublicKey]:
-    found = {}
-    for text in meters:
-        if not re.fullmatch("[0-9a-f]{64}", text):
-            raise ConfigurationError(f"meter key {text!r} is not 32 bytes in hexadecimal")
-        public = PublicKey(bytes.fromhex(text))
-        found[key_id(public)] = public
-    return found
 
 
 def _salt(path: Path) -> bytes:

@@ -4,12 +4,14 @@ Does no I/O of its own and keeps no account.
 """
 
 import hashlib
+import re
+from collections.abc import Mapping
 from datetime import datetime
 from typing import NamedTuple
 
 import msgspec
 
-from lydite.errors import Reason
+from lydite.errors import ConfigurationError, Reason
 from lydite.evidence.egress.profile import blob_bytes
 from lydite.gateway.accounts import Accounts
 from lydite.gateway.pairs import Journal
@@ -19,6 +21,7 @@ from lydite.messages import egress, receipt
 from lydite.messages.canonical import encode
 from lydite.messages.egress import Flow, Notice, NoticePredicate
 from lydite.messages.statement import subject
+from lydite.signing.dsse import KeyId, PublicKey, key_id
 from lydite.signing.keys import sign_envelope
 
 _LOOKED_AT_BYTES = 256 * 1024
@@ -111,3 +114,18 @@ def _tokens(draft: Draft, response: bytes) -> int:
     except (msgspec.DecodeError, UnicodeDecodeError):
         return 0
     return 0 if found is None else max(found.completion_tokens, 0)
+
+
+def keys_of(meters: tuple[str, ...]) -> Mapping[KeyId, PublicKey]:
+    """Return the keys of meters by their ids.
+
+    Raises:
+        ConfigurationError: one of them is not a public key in hexadecimal.
+    """
+    found = {}
+    for text in meters:
+        if not re.fullmatch("[0-9a-f]{64}", text):
+            raise ConfigurationError(f"meter key {text!r} is not 32 bytes in hexadecimal")
+        public = PublicKey(bytes.fromhex(text))
+        found[key_id(public)] = public
+    return found

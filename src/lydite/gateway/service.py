@@ -25,6 +25,7 @@ from lydite.gateway.admin import Admin, Place
 from lydite.gateway.beacons import BeaconClient
 from lydite.gateway.control import Control, Office
 from lydite.gateway.egress import Egress
+from lydite.gateway.egress_routes import EgressRoutes
 from lydite.gateway.epochs import Epochs, Hands
 from lydite.gateway.front import Front
 from lydite.gateway.moded import Around, Modal
@@ -164,9 +165,9 @@ class Gateway:
             await self._sealer.start()
         await self._recorder.enter("declaration", self._declaration)
         self._egress = egress.open_accounts(
-            self._settings, self._journal, self._recorder, self._stamp
+            self._settings, self._journal, self._keeper.vault, self._recorder, self._stamp
         )
-        rows = () if self._egress is None else self._egress.rows()
+        rows = () if self._egress is None else EgressRoutes(self._egress).rows()
         self._control = Control(self._office(), rows)
         await self._keeper.recall()
         self.operations = Operations(
