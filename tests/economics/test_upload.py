@@ -33,20 +33,23 @@ def test_hashing_on_the_way_takes_as_long_as_the_slower_of_the_two(
     assert found.streamed_s == (found.link_s if found.bound == "link" else found.hash_s)
     assert found.streamed_s <= found.afterwards_s <= 2 * found.streamed_s
     assert found.link_s == pytest.approx(size * servers * 8 / (link * 1e9))
+    assert found.load_s == pytest.approx(size * 8 / 1e11)
     assert 0 < found.lost <= 1
 
 
-def test_rates_come_from_rows_that_speak_of_hashing() -> None:
+def test_rates_come_from_rows_in_bytes_a_second_each_name_once() -> None:
     hashed = {"metric": "weights hashed", "ours": 1.5, "unit": "GB/s"}
     rows = [
         {**hashed, "peer": 2, "peer_name": "b3sum"},
-        {"metric": "weights loaded", "ours": 9, "unit": "GB/s"},
+        {"metric": "no rate", "ours": None, "unit": "GB/s"},
+        {"metric": "sums", "ours": 3, "unit": "MiB/s", "peer": 9, "peer_name": "b3sum"},
         {"metric": "hashes", "ours": 9, "unit": "1/s"},
     ]
     results = json.dumps({"rows": rows}).encode()
     assert [(rate.name, rate.bytes_per_s) for rate in rates(results)] == [
         ("weights hashed", 1.5e9),
         ("b3sum", 2e9),
+        ("sums", 3 * 2**20),
     ]
     with pytest.raises(FormatError):
         rates(b"{}")

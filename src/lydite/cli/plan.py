@@ -25,6 +25,10 @@ _SUMMARIES = {
     "upload": "how long a model takes to upload and hash, and what can be tried meanwhile",
     "checklist": "physical measures that no software checks: who attests them, and what is overdue",
 }
+_RESULTS = {
+    "coverage": Path("bench/results/model.json"),
+    "upload": Path("bench/results/hashing.json"),
+}
 _LINKS = (1.0, 10.0, 25.0, 100.0, 400.0)
 _SIZES = (100, 1_000, 10_000, 100_000, 1_000_000)
 _TRIAL_BYTES = 64 * 1024 * 1024
@@ -62,10 +66,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_inputs(made["upload"], upload.Upload)
     for name, text in (
         ("coverage", "results of make bench-model, for the tokens that a verdict takes"),
-        ("upload", "results of a benchmark with rates of hashing (default: measure this machine)"),
+        ("upload", "results of make bench-hashing; without that file, this machine is measured"),
     ):
-        default = "bench/results/model.json" if name == "coverage" else None
-        made[name].add_argument("--results", type=Path, default=default, help=text)
+        made[name].add_argument("--results", type=Path, default=_RESULTS[name], help=text)
     for name in ("rollout", "coverage", "upload"):
         made[name].add_argument(
             "--vary", metavar="INPUT=V,V,...", help="an input, and the values to give it in turn"
@@ -188,7 +191,7 @@ def _rates(arguments: argparse.Namespace) -> tuple[upload.Rate, ...]:
     """Return the rates that the user gave, that a benchmark measured, or that we measure now."""
     if arguments.hash_rate is not None:
         return (upload.Rate(name="given", bytes_per_s=float(arguments.hash_rate)),)
-    if arguments.results is not None:
+    if arguments.results != _RESULTS["upload"] or arguments.results.exists():
         found = upload.rates(read(arguments.results))
         if not found:
             raise ConfigurationError(f"{arguments.results} holds no rate of hashing")

@@ -280,7 +280,7 @@ def upload(
     """Return the times by link and rate of hashing, and what can be tried in them."""
     times = table(
         (
-            ("hashing", "link", "link alone", "hash alone", "together", "one after the other"),
+            ("hashing", "link", "link", "hash", "both at once", "in turn", "then loading"),
             *(
                 (
                     f"{rate.name}: {size(rate.bytes_per_s)}/s",
@@ -289,6 +289,7 @@ def upload(
                     seconds(each.hash_s),
                     f"{seconds(each.streamed_s)} ({each.bound})",
                     seconds(each.afterwards_s),
+                    seconds(each.load_s),
                 )
                 for rate, link, each in rows
             ),

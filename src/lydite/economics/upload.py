@@ -1,7 +1,9 @@
 """How long the upload of a model takes, from measured rates, and what can be done in that time.
 
-A gateway hashes while it takes in, so the slower of link and hash decides; hashing afterwards would
-add both. Knows nothing of models but their size, and of rates but what was measured.
+A gateway that keeps modes hashes while it takes in, so the slower of link and hash decides; hashing
+afterwards would add both. The machine has no power until the last byte is right, and loads from the
+gateway's store then, which takes its own time. Knows nothing of models but their size, and of rates
+but what was measured.
 """
 
 from typing import Annotated, NamedTuple
@@ -21,6 +23,9 @@ class Upload(msgspec.Struct, frozen=True, kw_only=True):
     size: Annotated[int, msgspec.Meta(description="bytes of the model's weights")] = TERABYTE
     link: Annotated[float, msgspec.Meta(description="gigabits a second of the link")] = 100.0
     hash_rate: Annotated[float, msgspec.Meta(description="bytes a second that are hashed")]
+    load_link: Annotated[
+        float, msgspec.Meta(description="gigabits a second from the gateway's store to the machine")
+    ] = 100.0
     servers_per_link: Annotated[
         int, msgspec.Meta(description="servers that load at once over one link")
     ] = 1
@@ -30,12 +35,16 @@ class Upload(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Times(msgspec.Struct, frozen=True, kw_only=True):
-    """Seconds of one upload; ``lost`` is the share of time that reloading takes from serving."""
+    """Seconds of one upload: by link, by hash, both at once, in turn, and of the loading after.
+
+    ``lost`` is the share of time that reloading takes from serving, loading included.
+    """
 
     link_s: float
     hash_s: float
     streamed_s: float
     afterwards_s: float
+    load_s: float
     bound: str
     lost: float
 
@@ -58,14 +67,15 @@ def times(upload: Upload) -> Times:
             raise ConfigurationError(f"{name} is {value}, and has to be above zero")
     link = upload.size * 8 * upload.servers_per_link / (upload.link * _BITS_PER_GIGABIT)
     hashing = upload.size / upload.hash_rate
-    streamed = max(link, hashing)
+    streamed, load = max(link, hashing), upload.size * 8 / (upload.load_link * _BITS_PER_GIGABIT)
     return Times(
         link_s=link,
         hash_s=hashing,
         streamed_s=streamed,
         afterwards_s=link + hashing,
+        load_s=load,
         bound="link" if link >= hashing else "hash",
-        lost=min(1.0, streamed / (upload.reload_hours * 3600)),
+        lost=min(1.0, (streamed + load) / (upload.reload_hours * 3600)),
     )
 
 
@@ -82,7 +92,7 @@ class _Results(msgspec.Struct):
 
 
 def rates(results: bytes) -> tuple[Rate, ...]:
-    """Return the rates of hashing in a benchmark's results: rows about hashing, in bytes a second.
+    """Return the rates in a benchmark's results, each name once: rows in bytes a second.
 
     Raises:
         FormatError: not a benchmark's results.
@@ -91,15 +101,12 @@ def rates(results: bytes) -> tuple[Rate, ...]:
         rows = msgspec.json.decode(results, type=_Results).rows
     except msgspec.DecodeError as error:
         raise FormatError(f"benchmark: {error}") from error
-    found = []
+    found: dict[str, Rate] = {}
     for row in rows:
-        if row.unit not in _UNITS or "hash" not in row.metric:
-            continue
-        if row.ours:
-            found.append(Rate(name=row.metric, bytes_per_s=row.ours * _UNITS[row.unit]))
-        if row.peer and row.peer_name:
-            found.append(Rate(name=row.peer_name, bytes_per_s=row.peer * _UNITS[row.unit]))
-    return tuple(found)
+        for name, value in ((row.metric, row.ours), (row.peer_name, row.peer)):
+            if row.unit in _UNITS and name and value and name not in found:
+                found[name] = Rate(name=name, bytes_per_s=value * _UNITS[row.unit])
+    return tuple(found.values())
 
 
 class Attack(NamedTuple):
@@ -117,49 +124,49 @@ ATTACKS = (
         "other weights",
         "whoever uploads",
         "sends an unlisted or altered model of the right size",
-        "digest of every tensor against the signed whitelist; the power is cut at a mismatch",
-        "the server holds the bytes until the power is gone",
+        "a digest of every piece, and of every file against the signed whitelist: wrong-weights",
+        "up to a piece of them (8 MiB) in the gateway's memory, which is emptied",
     ),
     Attack(
         "an older listed model",
         "whoever uploads",
         "loads a version that was whitelisted once and withdrawn",
-        "the whitelist's signed changes, in the log, are the list in force",
+        "the whitelist in force is what the log's signed instructions make it: not-listed",
         "a withdrawal that has not reached the gateway yet",
     ),
     Attack(
         "all but the last byte",
         "whoever uploads",
         "stops short of S bytes, to stay where nothing is recorded",
-        "no answer leaves before SERVING; the upload has a deadline, and its end is in the log",
-        "the time until the deadline",
+        "no answer leaves before SERVING; silence ends the upload: stalled, broken-off",
+        "a trickle that never stalls keeps a machine that is off from being on",
     ),
     Attack(
         "one byte too many",
         "whoever uploads",
         "hides input behind the weights",
-        "the counter ends the mode at exactly S bytes, and what follows is a request",
+        "the length is fixed before the first byte; one more ends it: too-long",
         "nothing of it",
     ),
     Attack(
         "work in the meantime",
-        "the server",
+        "the machine",
         "goes on computing for somebody else, with what it kept from before",
-        "memory is wiped with the power; a server has no disk; the link takes weights only",
-        "work that needs no input and hands over no output; power sensors see that it runs",
+        "it has no power while bytes come in, and its memory is wiped with the cut",
+        "a cut that does not cut: analog power sensors see that it runs",
     ),
     Attack(
-        "output while loading",
-        "the server",
-        "sends data out on the path of the upload",
-        "UPLOAD passes bytes one way; acknowledgements are the gateway's own",
-        "the pace at which the server takes bytes in: see the egress meter",
+        "work while loading",
+        "the machine",
+        "computes between being switched on and serving",
+        "its only data path is the gateway's, which passes the store's bytes and no others; a deadline",
+        "work without input or output, for as long as loading may take",
     ),
     Attack(
         "swap after the check",
-        "the server",
+        "the machine",
         "exchanges weights once their digest was accepted",
-        "recomputation of drawn answers",
+        "it loads from the gateway's store; drawn answers are recomputed",
         "pairs served before the first that is drawn: see coverage",
     ),
     Attack(
@@ -173,21 +180,21 @@ ATTACKS = (
         "roll the counter back",
         "who holds the gateway",
         "restores a state in which fewer bytes were counted",
-        "the counter is volatile: losing power loses the upload, and begins another",
+        "the counter is volatile: every start begins dark, with an upload from the first byte",
         "physical access to a running device: seals and cameras",
     ),
     Attack(
         "edit the whitelist meanwhile",
-        "an administrator",
+        "an officer",
         "lists the model that is under way",
         "k of n signatures, in the log before it takes effect",
-        "k administrators together, seen by everybody",
+        "k officers together, seen by everybody",
     ),
     Attack(
         "listen",
         "who holds the link",
         "copies the weights in transit",
-        "encryption of the link; hashing does not hide anything",
+        "TLS on the upload port, if the settings ask for it; hashing hides nothing",
         "size and time of the upload",
     ),
     Attack(
@@ -198,4 +205,4 @@ ATTACKS = (
         "one upload's time for each attempt",
     ),
 )
-"""What can be done during an upload, by whom, and what refuses it."""
+"""What can be done during an upload, by whom, and what refuses it (words of ``/v1/mode``)."""
