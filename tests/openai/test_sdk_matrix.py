@@ -18,7 +18,7 @@ from lydite.messages.compact import check
 from tests.gateway.conftest import Bench
 from tests.openai.conftest import anchor_of, url
 
-pytestmark = [pytest.mark.slow, pytest.mark.outside]
+pytestmark = [pytest.mark.slow, pytest.mark.outside, pytest.mark.timeout(1200)]
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent / "sdks"

@@ -159,7 +159,7 @@ ATTACKS = (
         "work while loading",
         "the machine",
         "computes between being switched on and serving",
-        "its only data path is the gateway's, which passes the store's bytes and no others; a deadline",
+        "its only data path is the gateway's, which passes the store's bytes only; a deadline",
         "work without input or output, for as long as loading may take",
     ),
     Attack(
