@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shutil
 import signal
 import socket
 import stat
@@ -19,7 +20,10 @@ import pytest
 from lydite.errors import ConfigurationError, LyditeError, Reason
 from lydite.gateway.power import Commands, Ipmi, run, secret_file
 from lydite.gateway.reloads import draw_s
-from lydite.gateway.settings import CommandPower, IpmiPower
+from lydite.gateway.sending import send
+from lydite.gateway.settings import CommandPower, Health, IpmiPower, Tls
+from lydite.laboratory import machine
+from lydite.laboratory.guarding import tamper
 from tests.gateway.conftest import Bench
 from tests.gateway.guarded import Guarded
 from tests.gateway.raw_client import Wire, post
@@ -137,6 +141,17 @@ def test_a_machine_that_does_not_come_up_is_switched_off_again(guarded: Guarded)
     assert guarded.changes()[-2].cause == "load-failed"
 
 
+def test_a_machine_that_goes_down_by_itself_is_not_trusted_when_it_returns(
+    guarded: Guarded,
+) -> None:
+    serving(guarded, health=Health(interval_ms=50, failures=2, timeout_ms=500))
+    machine.off(guarded.machine)
+    guarded.until_mode("dark", "upload")
+    guarded.until_mode("upload")
+    assert guarded.changes()[-2].cause == "lost"
+    assert guarded.send().serving
+
+
 def test_no_machine_keeps_its_memory_longer_than_the_schedule_allows(guarded: Guarded) -> None:
     guarded.modes = guarded._modes(reload_every_s=1)
     serving(guarded)
@@ -240,8 +255,6 @@ def wait_for(port: int, mode: str) -> dict[str, Any]:
 
 
 def send_all(guarded: Guarded, port: int) -> None:
-    from lydite.gateway.sending import send
-
     assert send(guarded.model, f"http://127.0.0.1:{port}").serving
 
 
@@ -252,6 +265,31 @@ def test_a_running_gateway_turns_to_no_other_machine(guarded: Guarded) -> None:
     with pytest.raises(ConfigurationError, match="one machine"):
         guarded.bench.run(guarded.up.operations.follow(other))
     assert guarded.chat().status == 200
+
+
+def test_weights_come_over_tls_where_clients_do(guarded: Guarded) -> None:
+    certificate, key = guarded.place / "tls.pem", guarded.place / "tls.key"
+    if not shutil.which("openssl"):
+        pytest.skip("openssl is not installed")
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"),
+            *("-nodes", "-keyout", str(key), "-out", str(certificate), "-days", "2"),
+            *("-subj", "/CN=gateway", "-addext", "subjectAltName=IP:127.0.0.1"),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    guarded.start(tls=Tls(certificate=str(certificate), key=str(key)))
+    assert guarded.up.modal is not None
+    to = f"https://127.0.0.1:{guarded.up.modal.port}"
+    with pytest.raises(LyditeError, match="CERTIFICATE_VERIFY_FAILED"):
+        send(guarded.model, to)
+    tampered = tamper(guarded.model, guarded.place / "tampered")
+    refused = send(tampered, to, ca_file=certificate, root=guarded.listed.root)
+    assert refused.reason == "wrong-weights"
+    guarded.bench.run(guarded.up.modal.keeper.settled())
+    assert send(guarded.model, to, ca_file=certificate).serving
 
 
 # Switches

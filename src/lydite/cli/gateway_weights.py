@@ -31,6 +31,7 @@ def add_steps(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     upload.add_argument("model", type=Path, metavar="DIR", help="the model directory")
     upload.add_argument("--to", required=True, metavar="URL", help="the gateway's upload port")
     upload.add_argument("--token-file", type=Path, help="file with the uploader's bearer token")
+    upload.add_argument("--ca-file", type=Path, help="PEM file of whose certificates count")
     for each in (signing, upload):
         each.add_argument(
             "--hash", default="sha256", choices=ALGORITHMS, help="what digests files are made with"
@@ -63,6 +64,7 @@ def upload(arguments: argparse.Namespace) -> int:
         arguments.to,
         algorithm=arguments.hash,
         token=token,
+        ca_file=arguments.ca_file,
         progress=_bar() if sys.stderr.isatty() else _nothing,
     )
     if arguments.json:

@@ -15,6 +15,7 @@ from lydite.gateway.bundles import Anchors
 from lydite.gateway.front import Front
 from lydite.gateway.intake import Store
 from lydite.gateway.keeper import Change, Keeper, World
+from lydite.gateway.modes import Fail
 from lydite.gateway.power import Commands, Ipmi, Power, secret_file
 from lydite.gateway.reading import RefusedError
 from lydite.gateway.recorder import Recorder
@@ -24,10 +25,12 @@ from lydite.gateway.upload import UploadConnection, report
 from lydite.gateway.whitelist import Whitelist
 from lydite.messages import declaration
 from lydite.messages.canonical import decode, encode
-from lydite.messages.mode import ModeChange, Predicate
+from lydite.messages.mode import Cause, ModeChange, Predicate
 from lydite.messages.statement import subject
 from lydite.signing.dsse import Envelope, digest, payload_of
 from lydite.signing.keys import Signer, sign_envelope
+
+_WATCH_S = 0.25
 
 
 class Around(NamedTuple):
@@ -75,7 +78,7 @@ class Modal:
         )
         self.keeper = Keeper(modes, world)
         self._server: asyncio.Server | None = None
-        self._reloads: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     @property
     def port(self) -> int:
@@ -115,17 +118,27 @@ class Modal:
         )
         keeper.start()
         await keeper.settled()
+        self._tasks = [asyncio.create_task(self._watch())]
         if modes.reload_every_s is not None:
-            self._reloads = asyncio.create_task(reloads.run(keeper, modes.reload_every_s))
+            self._tasks.append(asyncio.create_task(reloads.run(keeper, modes.reload_every_s)))
 
     async def stop(self) -> None:
         """Take no more uploads, and cut the power."""
         if self._server is None:
             return
         self._server.close()
-        if self._reloads is not None:
-            self._reloads.cancel()
+        for task in self._tasks:
+            task.cancel()
         await self.keeper.stop()
+
+    async def _watch(self) -> None:
+        """Cut the power of a machine that checks have found down: it may come back as another."""
+        while True:
+            await self.keeper.served.wait()
+            attempt = self.keeper.state.attempt
+            if not self._around.front.fleet.pools[0].well:
+                self.keeper.tell(Fail(Cause.LOST, attempt), "checks found it down")
+            await asyncio.sleep(_WATCH_S)
 
     async def _enter(self, change: Change) -> None:
         statement = self._statement(change)

@@ -5,13 +5,15 @@ Knows nothing of whitelists: whether the bytes are taken is the gateway's busine
 
 import contextlib
 import http.client
+import io
+import re
 import select
 import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 from urllib.parse import SplitResult, urlsplit
 
 import msgspec
@@ -61,11 +63,12 @@ def send(
     root: str | None = None,
     progress: Callable[[int, int], None] = lambda _done, _size: None,
     patience_s: float = 900.0,
+    ca_file: Path | None = None,
 ) -> Outcome:
     """Upload ``directory`` to the upload port at ``url`` and wait until it serves, or does not.
 
     ``root`` is what the upload claims to be, measured by ``algorithm`` if not given; ``progress``
-    is told how many bytes of how many have left.
+    is told how many bytes of how many have left, and ``ca_file`` says whose certificates count.
 
     Raises:
         ConfigurationError: no model, or no usable address.
@@ -76,15 +79,15 @@ def send(
     where = urlsplit(url)
     claimed = measure(directory, algorithm).root if root is None else root
     started = time.monotonic()
-    with _connect(where) as peer:
-        sent = 0
+    with _connect(where, ca_file) as peer:
+        sent, heard = 0, bytearray()
         with contextlib.suppress(ConnectionError, ssl.SSLError):  # the answer says why
             peer.sendall(_head(where, claimed, size, token))
-            for done in _pour(peer, paths):
+            for done in _pour(peer, paths, heard):
                 sent = done
                 progress(done, size)
         peer.settimeout(patience_s)
-        status, body = _answer(peer, url)
+        status, body = _answer(peer, heard, url)
     said = _parsed(body)
     return Outcome(
         status=status,
@@ -97,7 +100,7 @@ def send(
     )
 
 
-def _connect(where: SplitResult) -> socket.socket:
+def _connect(where: SplitResult, ca_file: Path | None) -> socket.socket:
     if where.scheme not in {"http", "https"} or not where.hostname:
         raise ConfigurationError(f"{where.geturl()!r} is not http(s)://HOST:PORT")
     secure = where.scheme == "https"
@@ -106,7 +109,8 @@ def _connect(where: SplitResult) -> socket.socket:
         peer = socket.create_connection(address, timeout=_CONNECT_S)
         peer.settimeout(None)
         if secure:
-            return ssl.create_default_context().wrap_socket(peer, server_hostname=where.hostname)
+            context = ssl.create_default_context(cafile=ca_file)
+            return context.wrap_socket(peer, server_hostname=where.hostname)
     except (OSError, ValueError) as error:
         raise UnavailableError(f"{where.geturl()}: {error}") from error
     return peer
@@ -119,14 +123,18 @@ def _head(where: SplitResult, root: str, size: int, token: str | None) -> bytes:
     return ("\r\n".join(lines) + "\r\n\r\n").encode("ascii")
 
 
-def _pour(peer: socket.socket, paths: Sequence[Path]) -> Iterator[int]:
-    """Send files slice by slice and yield how much has left; stop once there is an answer."""
+def _pour(peer: socket.socket, paths: Sequence[Path], heard: bytearray) -> Iterator[int]:
+    """Send files slice by slice and yield how much has left.
+
+    Stops once there is an answer, whose beginning is then in ``heard``.
+    """
     done = 0
     for path in paths:
         size, offset = path.stat().st_size, 0
         with path.open("rb") as file:
             while offset < size:
-                if select.select([peer], [], [], 0)[0]:
+                heard += _overheard(peer)
+                if heard:
                     return
                 sent = peer.sendfile(file, offset, min(_SLICE_BYTES, size - offset))
                 if not sent:  # the file shrank
@@ -136,13 +144,49 @@ def _pour(peer: socket.socket, paths: Sequence[Path]) -> Iterator[int]:
                 yield done
 
 
-def _answer(peer: socket.socket, url: str) -> tuple[int, bytes]:
-    response = http.client.HTTPResponse(peer)
+def _overheard(peer: socket.socket) -> bytes:
+    """Return what has come already; what TLS says to itself is nothing."""
+    if not select.select([peer], [], [], 0)[0]:
+        return b""
+    peer.setblocking(False)
     try:
+        return peer.recv(_ANSWER_BYTES)
+    except (BlockingIOError, ssl.SSLWantReadError):
+        return b""
+    finally:
+        peer.setblocking(True)
+
+
+class _Heard:
+    """Bytes that a parser of answers takes for a socket."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def makefile(self, _mode: str) -> io.BytesIO:
+        """Return the bytes."""
+        return io.BytesIO(self._data)
+
+
+def _answer(peer: socket.socket, heard: bytearray, url: str) -> tuple[int, bytes]:
+    """Read an answer to its end and return its status and body."""
+    try:
+        while not _is_whole(heard) and len(heard) < _ANSWER_BYTES:
+            more = peer.recv(_ANSWER_BYTES)
+            if not more:
+                break
+            heard += more
+        response = http.client.HTTPResponse(cast(socket.socket, _Heard(bytes(heard))))
         response.begin()
-        return response.status, response.read(_ANSWER_BYTES)
+        return response.status, response.read()
     except (OSError, http.client.HTTPException) as error:
         raise UnavailableError(f"{url}: no answer: {error}") from error
+
+
+def _is_whole(heard: bytearray) -> bool:
+    head, blank, body = bytes(heard).partition(b"\r\n\r\n")
+    length = re.search(rb"\r\ncontent-length: *(\d+)", head, re.IGNORECASE)
+    return bool(blank) and length is not None and len(body) >= int(length[1])
 
 
 def _parsed(body: bytes) -> _Answer:

@@ -50,6 +50,8 @@ class Cause(enum.StrEnum):
     """The store could not take the bytes."""
     LOAD_FAILED = "load-failed"
     """The machine did not answer in time after it was switched on."""
+    LOST = "lost"
+    """The machine stopped answering: whatever answers next may be another."""
     UNLISTED = "unlisted"
     """The weights were taken off the whitelist."""
     RELOAD_DUE = "reload-due"
