@@ -1,4 +1,4 @@
-"""``make bench-hashing``: one file hashed by us, by ``b3sum`` and by ``sha256sum``.
+"""``make bench-hashing``: one file hashed by us, by ``b3sum`` and ``sha256sum``; uploads.
 
 The file lies in memory where there is room, so that no disk is measured. Each figure is the best of
 several interleaved rounds: on a shared machine the others' load only ever makes a round slower.
@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import report
+import upload_rows
 
 from lydite.engines.layout import lay_out
 from lydite.engines.weights import measure
@@ -32,7 +33,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=_memory()) as place:
         directory = Path(place) / "model"
         size = _make(directory, options.megabytes * 1_000_000)
-        report.write("hashing", _rows(directory, size, options.rounds))
+        rows = _rows(directory, size, options.rounds)
+        report.write("hashing", [*rows, *upload_rows.rows(directory, Path(place), 3)])
 
 
 def _memory() -> str | None:
