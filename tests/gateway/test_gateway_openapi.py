@@ -17,10 +17,11 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from lydite.appraisal.authority import Authority
+from lydite.appraisal.authority import Authority, Grant
 from lydite.gateway import admin_routes, control_app
 from lydite.gateway.desk import RECEIPTED
 from lydite.gateway.service import Gateway
+from lydite.signing.keys import Signer
 from tests.gateway.conftest import TOKEN, Bench
 from tests.gateway.raw_client import CHAT, ask, get, post
 
@@ -114,11 +115,11 @@ CHECKS = (
 PASSED_ON = {"chat", "complete", "models"}
 
 
-def fuzzed(gateway: Gateway, examples: int, token: str) -> Iterator[str]:
+def fuzzed(port: int, tag: str, examples: int, token: str) -> Iterator[str]:
     """Send what the description allows, and what it does not, to every route."""
     schema = schemathesis.openapi.from_dict(DOCUMENT)
-    schema.config.update(base_url=f"http://127.0.0.1:{gateway.port}")
-    for result in schema.include(tag="clients").get_all_operations():
+    schema.config.update(base_url=f"http://127.0.0.1:{port}")
+    for result in schema.include(tag=tag).get_all_operations():
         operation = result.ok()
         name = operation.definition.raw["operationId"]
         if name in PASSED_ON:
@@ -152,7 +153,7 @@ def _run(strategy: Any, examples: int, token: str) -> None:
 @pytest.mark.parametrize(
     ("token", "examples"),
     [
-        pytest.param(TOKEN, 5, id="auditor"),
+        pytest.param(TOKEN, 3, id="auditor"),
         pytest.param(TOKEN, 100, id="auditor-long", marks=pytest.mark.slow),
         pytest.param("wrong", 100, id="stranger-long", marks=pytest.mark.slow),
     ],
@@ -160,6 +161,25 @@ def _run(strategy: Any, examples: int, token: str) -> None:
 def test_the_routes_answer_as_described_whatever_is_asked(
     gateway: Gateway, token: str, examples: int
 ) -> None:
-    names = set(fuzzed(gateway, examples, token))
+    names = set(fuzzed(gateway.port, "clients", examples, token))
     assert len(names) == len(operations("clients")) - len(PASSED_ON)
     assert ask(gateway.port, get(b"/v1/keys")).status == 200
+
+
+@pytest.mark.parametrize(
+    "examples", [5, pytest.param(100, marks=pytest.mark.slow)], ids=["short", "long"]
+)
+def test_the_operators_port_answers_as_described_whatever_is_asked(
+    bench: Bench, examples: int
+) -> None:
+    officer = Signer(b"o" * 32)
+    grant = Grant(actions=("stop-serving",), officers=("ada",), threshold=1)
+    authority = Authority(officers={"ada": officer.public.hex()}, grants=(grant,))
+    gateway = bench.gateway(f"ordered-{examples}", admin=authority, control_port=0)
+    assert gateway.operations is not None
+    assert gateway.operations.control_port is not None
+    before = gateway._log.size
+    names = set(fuzzed(gateway.operations.control_port, "operator", examples, TOKEN))
+    assert names == {"alive", "ready", "metrics", "instruct", "authority"}
+    assert gateway._log.size == before, "nobody signed anything, so nothing is in the log"
+    bench.stop(gateway)

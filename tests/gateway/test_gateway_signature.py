@@ -14,7 +14,8 @@ from lydite.gateway.receipts import Draft
 from lydite.gateway.service import Gateway
 from lydite.messages.commitment import Salt, commit_request, commit_response
 from lydite.signing.keys import Signer
-from tests.gateway.conftest import Bench
+from tests.gateway.conftest import Bench, prepare
+from tests.gateway.fleet_process import Running
 from tests.gateway.raw_client import CHAT, Got, ask, get, post
 from tests.gateway.scripted_engine import chat, chunked, events, plain, script
 
@@ -175,3 +176,21 @@ def test_an_exchange_that_never_began_leaves_nothing_to_trip_over(
     keeper, _ = kept
     keeper.note(msgspec.structs.replace(draft(1), response=[], streamed=True), b"")
     assert known(keeper, 1, f"{1:032x}")
+
+
+def test_workers_hand_on_what_is_to_be_signed(bench: Bench) -> None:
+    """The data plane in other processes, digests and key in the main one."""
+    directory = bench.directory / "notary-workers"
+    settings = prepare(directory, bench.engine.url, workers=2, near_signatures_s=60)
+    running = Running(settings, directory)
+    try:
+        body = json.dumps(script(chunked(events()))).encode()
+        got = ask(running.port, post(CHAT, body, MINE))
+        receipt_id = got.fields[b"x-lydite-receipt-id"].decode()
+        path = f"/v1/signature/chatcmpl-{receipt_id}".encode() + ALGO
+        answer = json.loads(ask(running.port, get(path, MINE)).body)
+        wanted = f"{hashlib.sha256(body).hexdigest()}:{hashlib.sha256(got.body).hexdigest()}"
+        assert answer["text"] == wanted
+        assert ask(running.port, get(path, OTHERS)).status == 404
+    finally:
+        assert running.end() == 0, running.log()
