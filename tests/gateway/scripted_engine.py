@@ -103,6 +103,9 @@ class ScriptedEngine:
 
 def parse(head: bytes, body: bytes) -> dict[str, Any]:
     """Return the script in a request; one without gets an empty list of models."""
+    if head.startswith(b"GET /v1/models/"):
+        name = head.split(b" ")[1].removeprefix(b"/v1/models/")
+        return script(plain(b'{"id":"%s","object":"model","created":1,"owned_by":"us"}' % name))
     if head.startswith(b"GET"):
         return script(plain(b'{"object":"list","data":[{"id":"small","object":"model"}]}'))
     found = json.loads(body)

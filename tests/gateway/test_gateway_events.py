@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lydite.errors import FormatError
+from lydite.gateway.endings import DoneEnding
 from lydite.gateway.events import EventCutter
 
 PIECES = st.sampled_from(
@@ -55,7 +56,7 @@ def obvious(stream: bytes) -> tuple[bytes, bytes, bool]:
 
 
 def cut(stream: bytes, splits: list[int]) -> tuple[bytes, bytes, bool]:
-    cutter = EventCutter(1 << 20)
+    cutter = EventCutter(1 << 20, DoneEnding())
     sent = b"".join(
         cutter.feed(stream[a:b]) for a, b in pairwise([0, *sorted(splits), len(stream)])
     )
@@ -160,18 +161,18 @@ def test_the_end_may_have_other_fields_beside_it(event: bytes) -> None:
 def test_blanks_without_end_are_looked_through_in_time() -> None:
     stream = b"\n" + b" " * 2_000_000 + b"[DONE\n[DONE" + b"x\n[DONE]\n\n"
     with pytest.raises(FormatError, match="imitates its end"):
-        EventCutter(4_000_000).feed(stream)
+        EventCutter(4_000_000, DoneEnding()).feed(stream)
 
 
 def test_an_event_without_end_is_bounded() -> None:
-    cutter = EventCutter(100)
+    cutter = EventCutter(100, DoneEnding())
     cutter.feed(b"x" * 100)
     with pytest.raises(FormatError, match="more than 100 bytes"):
         cutter.feed(b"x")
 
 
 def test_what_follows_done_is_bounded() -> None:
-    cutter = EventCutter(20)
+    cutter = EventCutter(20, DoneEnding())
     assert cutter.feed(b"data: [DONE]\n\n") == b""
     with pytest.raises(FormatError, match="more than 20 bytes"):
         cutter.feed(b": bye\n\n")

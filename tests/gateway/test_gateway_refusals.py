@@ -105,7 +105,7 @@ def test_a_head_that_never_ends_is_refused(gateway: Gateway, piece: bytes) -> No
         (post(b"/v1/../v1/chat/completions", b"{}"), 404),
         (post(b"/v1/chat%2fcompletions", b"{}"), 404),
         (post(b"/V1/chat/completions", b"{}"), 404),
-        (post(b"/v1/embeddings", b"{}"), 404),
+        (post(b"/v1/audio/speech", b"{}"), 404),
         (get(b"/metrics"), 404),
         (get(b"/v1/receipts/" + b"0" * 32), 404),
         (get(b"/v1/receipts/" + b"x" * 32), 404),

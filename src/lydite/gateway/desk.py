@@ -1,6 +1,7 @@
 """Where each request goes: to the engine with a receipt, to the engine without, or to a route."""
 
 import os
+import re
 from collections import Counter
 from collections.abc import Callable
 from typing import Protocol
@@ -8,6 +9,7 @@ from typing import Protocol
 import msgspec
 
 from lydite.errors import Reason
+from lydite.gateway import heads
 from lydite.gateway.answers import Answer, Errand, Route
 from lydite.gateway.client import ClientConnection, Handler
 from lydite.gateway.exchange import Exchange, Identity, Plane
@@ -16,9 +18,13 @@ from lydite.gateway.reading import RefusedError, Request
 from lydite.gateway.relay import Relay
 from lydite.messages.commitment import Salt
 
-RECEIPTED = frozenset((b"/v1/chat/completions", b"/v1/completions"))
+RECEIPTED = frozenset(
+    (b"/v1/chat/completions", b"/v1/completions", b"/v1/embeddings", b"/v1/responses")
+)
 """Paths whose answers leave a receipt; a query may follow."""
-_RELAYED = b"/v1/models"
+_MODELS = b"/v1/models"
+_SEGMENT = rb"(?!\.{1,2}(?:/|%2[Ff]|$))[A-Za-z0-9._:@+-]+"
+_MODEL = re.compile(rb"/v1/models/(%b(?:(?:/|%%2[Ff])%b)*)" % (_SEGMENT, _SEGMENT))
 _DRAWN_BYTES = NOISE_BYTES + 32
 _DRAWN_AT_ONCE = 128
 
@@ -33,6 +39,11 @@ class _Model(msgspec.Struct, frozen=True):
 class _Models(msgspec.Struct, frozen=True):
     data: list[_Model]
     object: str = "list"
+
+
+def _is_about_models(path: bytes) -> bool:
+    """Say whether a path asks for the list of models, or for one of them."""
+    return path == _MODELS or _MODEL.fullmatch(path) is not None
 
 
 class Routes(Protocol):
@@ -129,15 +140,18 @@ class Desk:
             RefusedError: 404 or 405, or what the gate says.
         """
         path = target.partition(b"?")[0]
-        wanted = b"POST" if path in RECEIPTED else b"GET" if path == _RELAYED else None
-        if wanted is None:
-            self._control.route(method, target)
-        elif method != wanted:
-            raise RefusedError(405, "this path takes another method")
-        elif not self._plane.serving:
-            raise RefusedError(503, "not serving, by order of its officers", Reason.NOT_SERVING)
+        if path in RECEIPTED:
+            wanted = b"POST"
+        elif _is_about_models(path):
+            wanted = b"GET"
         else:
-            self.gate()
+            self._control.route(method, target)
+            return
+        if method != wanted:
+            raise RefusedError(405, "this path takes another method")
+        if not self._plane.serving:
+            raise RefusedError(503, "not serving, by order of its officers", Reason.NOT_SERVING)
+        self.gate()
 
     def handle(self, request: Request, client: ClientConnection) -> Handler:
         """Return who answers an admitted request."""
@@ -147,16 +161,25 @@ class Desk:
             if self.carrier is not None:
                 return self.carrier.carry(self._plane, request, client, identity, self._now())
             return Exchange(self._plane, request, client, identity, self._now())
-        if path == _RELAYED and self._plane.fleet.models:
-            return Errand(self._models, request, client)
-        if path == _RELAYED:
+        if _is_about_models(path):
+            if self._plane.fleet.models:
+                return Errand(self._models, request, client)
             return Relay(self._plane.fleet, request, client, self._now())
         return Errand(self._control.route(request.method, request.target), request, client)
 
-    async def _models(self, _: Request) -> Answer:
-        """Answer which models there are: no single upstream knows them all."""
+    async def _models(self, request: Request) -> Answer:
+        """Answer which models there are, or that one is: no single upstream knows them all."""
         models = [_Model(each) for each in self._plane.fleet.models]
-        return Answer(msgspec.json.encode(_Models(models)))
+        named = _MODEL.fullmatch(request.head.path)
+        if named is None:
+            return Answer(msgspec.json.encode(_Models(models)))
+        wanted = named[1].replace(b"%2F", b"/").replace(b"%2f", b"/").decode()
+        for each in models:
+            if each.id == wanted:
+                return Answer(msgspec.json.encode(each))
+        message = f"there is no model {wanted!r} here"
+        fault = heads.fault_body(message, Reason.UNSERVED_MODEL, 404)
+        return Answer(fault, status=404)
 
     def sweep(self) -> None:
         """Look at every timeout."""

@@ -1,7 +1,7 @@
 """One request to a model and its answer: forwarded, committed to, recorded, then let go.
 
 The last byte of an answer leaves only after its receipt is in the log: an answer that is not
-streamed waits as a whole, a stream waits before its ``[DONE]`` event. An answer that breaks is
+streamed waits as a whole, a stream waits before its last event. An answer that breaks is
 never made to look complete.
 """
 
@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol
 
 from lydite.errors import FormatError, LyditeError, Reason, StorageError, UnavailableError
 from lydite.gateway import heads, wire
+from lydite.gateway.endings import DoneEnding, Ending, TypedEnding
 from lydite.gateway.events import EventCutter
 from lydite.gateway.fleet import Fleet
 from lydite.gateway.heads import AnswerHead
@@ -29,6 +30,8 @@ EVENT_BYTES = 4 * 1024 * 1024
 """Largest event of a stream that is taken from an engine."""
 CLIENT_CLOSED = 499
 """Status in the receipt of a request whose client left before there was any answer."""
+_DONE = DoneEnding()
+_ENDINGS: dict[bytes, Ending] = {b"/v1/responses": TypedEnding()}
 _LAST_CHUNK = b"0\r\n\r\n"
 _ASK = b"%bx-request-id: %b\r\n" + wire.SEED_HEADER + b": %d\r\ncontent-length: %d\r\n\r\n%b"
 _NAMES = wire.ID_HEADER + b": %b\r\n" + wire.SALT_HEADER + b": %b\r\n"
@@ -173,7 +176,7 @@ class Exchange:
         if head.coded:
             self._break(FormatError("engine: an encoded stream was not asked for"))
             return
-        self._cutter = EventCutter(EVENT_BYTES)
+        self._cutter = EventCutter(EVENT_BYTES, _ENDINGS.get(self._request.head.path, _DONE))
         self._answered = commitment.response_hasher(self._identity.salt)
         self._times.first = perf_counter()
         framing = b"" if self._request.head.old else heads.CHUNKED
@@ -203,7 +206,7 @@ class Exchange:
         elif self._cutter.done:
             self._end_stream(self._cutter)
         else:
-            self._break(FormatError("engine: the stream ended without [DONE]"))
+            self._break(FormatError("engine: the stream ended without its last event"))
 
     def fail(self, error: LyditeError, *, fresh: bool) -> None:
         """Try again where that is safe, else say so to the client."""
