@@ -122,8 +122,15 @@ def test_an_audit_of_what_nobody_drew_is_refused(stage: Stage, undrawn: Own, hon
     assert refused.value.reason is Reason.UNDRAWN_AUDIT
 
 
-def test_what_was_not_drawn_can_still_be_examined(stage: Stage, undrawn: Own) -> None:
-    report = choice.check(examine(stage, undrawn).body, stage.deployment.trust, undrawn.exchange)
+def test_what_was_not_drawn_is_gone_once_the_draw_is_over(stage: Stage, undrawn: Own) -> None:
+    answer = examine(stage, undrawn)
+    assert (answer.status, answer.json()["error"]["code"]) == (410, "destroyed")
+
+
+def test_who_asks_before_the_draw_is_answered(stage: Stage) -> None:
+    own = serve(stage, "honest", "asked at once")
+    stage.until(lambda: examine(stage, own).status != 404)  # until a checkpoint covers it
+    report = choice.check(examine(stage, own).body, stage.deployment.trust, own.exchange, own.id)
     assert (report.tier, report.tokens) == (Tier.NONE, 64)
 
 

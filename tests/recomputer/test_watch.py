@@ -211,6 +211,8 @@ def test_without_a_reference_a_model_is_routed_to_and_passes_for_nothing(
 
 def test_a_recomputer_that_is_killed_goes_on_where_it_stopped(stage: Stage, tmp_path: Path) -> None:
     made = Watched(stage, tmp_path, mode="shadow")
+    for number in range(16):
+        stage.ask("POST", "/v1/completions", complete(f"{number}"), stage.gateway_port("honest"))
     made.stage.until(lambda: made.standing()["tier"] == "affirming")
     made.service.process.kill()
     made.service.process.wait()

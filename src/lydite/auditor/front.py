@@ -42,6 +42,7 @@ T = TypeVar("T")
 _BODY_BYTES: Final = 4096
 _STATUS_BY_REASON: Final = {
     Reason.CONFLICT: 429,
+    Reason.DESTROYED: 410,
     Reason.NOT_IN_LOG: 404,
     Reason.TOO_LARGE: 413,
     Reason.UNKNOWN_KEY: 403,

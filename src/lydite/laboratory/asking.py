@@ -6,6 +6,7 @@ Knows two addresses and a trust file. What it is told of its own requests it che
 import contextlib
 import http.client
 import json
+import time
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -14,7 +15,6 @@ from openai import OpenAI
 
 from lydite.appraisal import choice, outcome
 from lydite.appraisal.receipts import Exchange
-from lydite.appraisal.report import Report
 from lydite.errors import LyditeError, UnavailableError
 from lydite.laboratory.deployment import Deployment
 from lydite.messages import alarm, cannot
@@ -30,6 +30,7 @@ _PROMPTS: Final = (
     "    def _write_header(self, stream):\n        ",
 )
 _TIMEOUT_S: Final = 60
+_POLL_S: Final = 0.1
 
 
 class Own(msgspec.Struct, frozen=True):
@@ -66,6 +67,7 @@ class Client:
         self._recomputer = recomputer
         self._model = model
         self._trust = deployment.trust
+        self._alone: dict[str, str] = {}
 
     def ask_own(self, max_tokens: int) -> None:
         """Send a few requests and keep their receipts."""
@@ -82,6 +84,28 @@ class Client:
                     response=raw.content,
                 )
                 self.own.append(Own(raw.headers["x-lydite-receipt-id"], salt, exchange))
+
+    def examine_own(self, timeout_s: float = 20.0) -> None:
+        """Have each request of one's own examined, before a draw lets go of those it leaves.
+
+        Raises:
+            LyditeError: an answer does not stand.
+        """
+        deadline = time.monotonic() + timeout_s
+        for own in self.own:
+            body = json.dumps({"salt": own.salt}).encode()
+            path = f"/v1/receipts/{own.receipt_id}/examine"
+            status, content = self._ask("POST", path, body)
+            while status == http.client.NOT_FOUND and time.monotonic() < deadline:
+                time.sleep(_POLL_S)  # until a checkpoint covers it
+                status, content = self._ask("POST", path, body)
+            self._alone[own.receipt_id] = f"HTTP {status}"
+            if status == http.client.GONE:
+                self._alone[own.receipt_id] = "gone: it was not drawn"
+            elif status == http.client.OK:
+                report = choice.check(content, self._trust, own.exchange, own.receipt_id)
+                words = f"{report.tier.words}, {report.tokens} tokens"
+                self._alone[own.receipt_id] = words
 
     def questions(self) -> list[Question]:
         """Ask about each request of one's own, and check the answers.
@@ -135,21 +159,15 @@ class Client:
         return found
 
     def _question(self, own: Own) -> Question:
-        path = f"/v1/receipts/{own.receipt_id}"
-        payload = self._read("GET", f"{path}/result")
+        payload = self._read("GET", f"/v1/receipts/{own.receipt_id}/result")
         report = outcome.check(payload, self._trust, own.exchange, own.receipt_id)
-        body = json.dumps({"salt": own.salt}).encode()
-        status, examined = self._ask("POST", f"{path}/examine", body)
-        alone = f"HTTP {status}"
-        if status == http.client.OK:
-            alone = _alone(choice.check(examined, self._trust, own.exchange, own.receipt_id))
         return Question(
             receipt_id=own.receipt_id,
             server=report.provider,
             stage=json.loads(payload)["stage"],
             tier=report.tier.value,
             reason=report.reason.value,
-            alone=alone,
+            alone=self._alone.get(own.receipt_id, ""),
         )
 
     def _get(self, path: str) -> Any:
@@ -181,7 +199,3 @@ def _acted(said: alarm.Predicate) -> str:
     return {"raised": f"to {said.action}", "done": "shut down", "failed": "not shut down"}[
         said.stage
     ]
-
-
-def _alone(report: Report) -> str:
-    return f"{report.tier.words}, {report.tokens} tokens"

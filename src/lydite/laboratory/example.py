@@ -212,6 +212,7 @@ def _play(options: Options, up: _Up, state: Example, tell: Callable[[str], None]
         if batch == 0:
             client.ask_own(options.max_tokens)
             state.sent += len(client.own)
+            client.examine_own()
         wanted = list(islice(asks(batch * options.requests), options.requests))
         state.sent += send(
             up.balancer,
