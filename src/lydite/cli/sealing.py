@@ -4,12 +4,12 @@ import argparse
 import json
 
 from lydite import config
-from lydite.gateway import measured, sealed, settings
+from lydite.gateway import enrolling, measured, settings
 
 
 def seal(arguments: argparse.Namespace) -> int:
     """Seal a gateway's keys and state to the device that its settings name."""
-    public = sealed.enrol(config.load(arguments.config, settings.Settings))
+    public = enrolling.enrol(config.load(arguments.config, settings.Settings))
     if arguments.json:
         print(json.dumps({"keys": public}, sort_keys=True))
     else:

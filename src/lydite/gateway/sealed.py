@@ -156,7 +156,7 @@ class Sealed:
             ConfigurationError: it is not 32 bytes in hexadecimal.
             LyditeError: disk or TPM refused.
         """
-        raw = _digest(measurement)
+        raw = digest_of(measurement)
         with self._tpm() as tpm:
             made = enrolment.seal(tpm, self._device, self._secret, raw)
         kept = [s for s in self._enrolment.seals if s.measurement != measurement][-1:]
@@ -219,8 +219,8 @@ def unlock(settings: Settings) -> Sealed | None:
     if settings.device is None:
         return None
     enrolment.read(Path(settings.state))  # before a lock is made in a place that is not sealed
-    with _holding(Path(settings.state)) as lock:
-        return _unlock(settings, settings.device, lock)
+    with holding(Path(settings.state)) as lock:
+        return opened(settings, settings.device, lock)
 
 
 def signers(settings: Settings, sealed: Sealed | None) -> dict[str, Signer]:
@@ -267,41 +267,8 @@ def device_secret(settings: Settings) -> bytes:
         sealed.close()
 
 
-def enrol(settings: Settings) -> dict[str, str]:
-    """Seal a gateway's keys to the device that its settings name; what was begun is finished.
-
-    Returns the public keys by role.
-
-    Raises:
-        SealError: keys were sealed and the device does not open, or a key is not the one that was.
-        ConfigurationError: no device is named, or a key cannot be used, or a gateway is running.
-        DeviceError: the TPM does not answer, or refuses.
-        StorageError: the disk refuses.
-    """
-    if settings.device is None:
-        raise ConfigurationError("these settings name no device to seal to")
-    directory = Path(settings.state)
-    paths = {role: Path(path) for role, path in msgspec.structs.asdict(settings.keys).items()}
-    if len({path.resolve() for path in paths.values()}) != len(paths):
-        raise ConfigurationError("two keys cannot lie in one file")
-    with disk.failures("create the state"):
-        directory.mkdir(parents=True, exist_ok=True)
-    with _holding(directory) as lock:
-        if not (directory / standing.NAME).exists():
-            _begin(settings, settings.device, paths)
-        sealed = _unlock(settings, settings.device, lock)
-        for role, path in paths.items():
-            if not keys.is_wrapped(path):
-                sealed.expect(keys.load(path), role)
-                keys.wrap(path, sealed.derive(f"key/{role}"))
-        sealed.leave()
-    try:
-        return {role: sealed.signer(role).public.hex() for role in paths}
-    finally:
-        sealed.close()
-
-
-def _unlock(settings: Settings, device: Device, lock: int) -> Sealed:
+def opened(settings: Settings, device: Device, lock: int) -> Sealed:
+    """Open what is sealed, under the ``lock`` of its state; as ``unlock``."""
     directory = Path(settings.state)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would hold the secret
     enrolled = enrolment.read(directory)
@@ -318,44 +285,6 @@ def _unlock(settings: Settings, device: Device, lock: int) -> Sealed:
     sealed = Sealed(settings, device, secret, (state, enrolled), lock)
     sealed.begin(now, registers)
     return sealed
-
-
-def _begin(settings: Settings, device: Device, paths: dict[str, Path]) -> None:
-    """Make secret, counter and the first state; no key is touched before that is durable."""
-    directory = Path(settings.state)
-    if any(keys.is_wrapped(path) for path in paths.values()):
-        raise SealError(Reason.STATE_CHANGED, f"keys are sealed, and {standing.NAME} is gone")
-    signers = {role: keys.load(path) for role, path in paths.items()}
-    size, root = _logged(settings, signers["log"])
-    now = measured.measure(settings)
-    with connected(device) as tpm:
-        secret = enrolment.new_secret(tpm)
-        counter = Counter.create(tpm, derive(secret, "counter"))
-        made = Enrolment(
-            index=counter.index,
-            seals=(enrolment.seal(tpm, device, secret, now.digest()),),
-            registers=enrolment.spelt(enrolment.platform(tpm, device)),
-            seen=now,
-        )
-        enrolment.write(directory, made)
-        state = State(
-            count=counter.read(tpm),
-            keys={role: signer.public.hex() for role, signer in signers.items()},
-            accepts=(now.digest().hex(),),
-            log_size=size,
-            log_root=root,
-            files=standing.inventory(directory),
-        )
-    standing.write(directory, state, derive(secret, "state"))
-
-
-def _logged(settings: Settings, signer: Signer) -> tuple[int, str]:
-    """Return size and root of the log that is there already, which nobody may be writing."""
-    path = Path(settings.state) / "log"
-    if not path.exists():
-        return 0, standing.EMPTY_ROOT
-    with LogStore.open(path, settings.origin, signer) as log:
-        return log.size, log.root().hex()
 
 
 def _check_count(tpm: Tpm, counter: Counter, state: State) -> None:
@@ -377,8 +306,13 @@ def _check_count(tpm: Tpm, counter: Counter, state: State) -> None:
 
 
 @contextlib.contextmanager
-def _holding(directory: Path) -> Iterator[int]:
-    """Yield the lock on a state directory, which is let go of if this does not end well."""
+def holding(directory: Path) -> Iterator[int]:
+    """Yield the lock on a state directory, which is let go of if this does not end well.
+
+    Raises:
+        ConfigurationError: another process has it.
+        StorageError: the disk refuses.
+    """
     lock = disk.lock(directory / _LOCK)
     try:
         yield lock
@@ -387,7 +321,12 @@ def _holding(directory: Path) -> Iterator[int]:
         raise
 
 
-def _digest(text: str) -> bytes:
+def digest_of(text: str) -> bytes:
+    """Return the 32 bytes of a measurement as it is written down.
+
+    Raises:
+        ConfigurationError: it is not 64 lowercase hexadecimal digits.
+    """
     try:
         raw = bytes.fromhex(text)
     except ValueError as error:

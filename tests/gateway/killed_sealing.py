@@ -1,0 +1,75 @@
+"""A process that seals and is killed at one step: a command of the TPM, or a write to the disk.
+
+    python killed_sealing.py CONFIG WHAT STEP
+
+Prints how many steps there were if it lives on. WHAT is ``enrol``, ``run`` or ``reseal``.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from lydite import config
+from lydite.gateway import enrolling, sealed, settings
+from lydite.gateway.pairs import Journal
+from lydite.tlog.store import LogStore
+from lydite.tpm.transport import Socket
+
+_count, _fatal = 0, int(sys.argv[3])
+
+
+def fatal(step: Callable[..., Any]) -> Callable[..., Any]:
+    """Return ``step``, before and after which the process may be killed."""
+
+    def counted(*arguments: Any, **named: Any) -> Any:
+        global _count
+        for again in range(2):
+            _count += 1
+            if _count == _fatal:
+                os.kill(os.getpid(), signal.SIGKILL)
+            if not again:
+                result = step(*arguments, **named)
+        return result
+
+    return counted
+
+
+def main() -> None:
+    """Do what was asked, and say in how many steps."""
+    given = config.load(Path(sys.argv[1]), settings.Settings)
+    Socket.transmit = fatal(Socket.transmit)  # type: ignore[method-assign]
+    os.replace, os.fsync = fatal(os.replace), fatal(os.fsync)
+    Path.replace = fatal(Path.replace)  # type: ignore[method-assign, assignment]
+    if sys.argv[2] == "enrol":
+        enrolling.enrol(given)
+    else:
+        run(given)
+    sys.stdout.write(f"{_count}\n")
+
+
+def run(given: settings.Settings) -> None:
+    """Start, grow, seal, maybe for another version, and end in order."""
+    opened = sealed.unlock(given)
+    assert opened is not None
+    signers = sealed.signers(given, opened)
+    state = Path(given.state)
+    log = LogStore.open(state / "log", given.origin, signers["log"])
+    journal = Journal(state / "journal")
+    opened.check(log, journal)
+    log.append_durable([os.urandom(8)])
+    opened.seal(log, journal)
+    if sys.argv[2] == "reseal":
+        opened.reseal("ab" * 32)
+    log.append_durable([os.urandom(8)])
+    log.publish()
+    journal.close()
+    log.close()
+    opened.seal(log, journal, closed=True)
+    opened.close()
+
+
+if __name__ == "__main__":
+    main()
