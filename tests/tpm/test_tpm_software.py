@@ -218,10 +218,15 @@ def test_nothing_stays_loaded_and_what_a_killed_user_left_is_flushed(
             objects.create_primary(tpm)
         with pytest.raises(DeviceError, match="object-memory"):
             objects.create_primary(tpm)
+        for kind in (0, 1, 3):  # HMAC, policy, trial
+            tpm.start_session(kind)
+        with pytest.raises(DeviceError, match="session-memory"):
+            tpm.start_session(1)
     with connect(software.address) as transport:
         tpm = Tpm(transport)
         tpm.flush_leftovers()
         objects.create_primary(tpm)
+        tpm.start_session(1)
 
 
 def test_a_software_tpm_that_cannot_start_says_why(

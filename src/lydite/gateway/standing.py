@@ -6,6 +6,7 @@ by the device key; the TPM's counter says which state is the newest. Knows no TP
 
 import hashlib
 import hmac
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Literal, Protocol
 
@@ -21,6 +22,7 @@ NAME = "sealed.json"
 EMPTY_ROOT = hashlib.sha256().hexdigest()
 _LIMIT_BYTES = 64 * 1024 * 1024
 _TOLD = 4
+_THREADS = 4
 
 
 class Grown(Protocol):
@@ -88,15 +90,14 @@ def read(directory: Path, key: bytes) -> State:
 
 def inventory(directory: Path) -> dict[str, str]:
     """Return the digest of every file of a state directory but the sealed state itself."""
-    found = {}
-    with disk.failures("read the state"):
-        for path in tree(directory):
-            if path.parent == directory and path.name in {NAME, f"{NAME}.tmp"}:
-                continue
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-            found[str(path.relative_to(directory))] = digest
-    return found
+    ours = {directory / NAME, directory / f"{NAME}.tmp"}
+    with disk.failures("read the state"), ThreadPoolExecutor(_THREADS) as pool:
+        paths = [path for path in tree(directory) if path not in ours]
+        digests = pool.map(_digest, paths)
+        return {
+            str(path.relative_to(directory)): digest
+            for path, digest in zip(paths, digests, strict=True)
+        }
 
 
 def check_files(directory: Path, state: State) -> None:
@@ -132,6 +133,11 @@ def check_growth(state: State, log: LogStore, journal: Grown) -> None:
         raise SealError(
             Reason.STATE_CHANGED, f"the journal has {len(journal)} pairs and had {state.journal}"
         )
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _mac(state: State, key: bytes) -> str:

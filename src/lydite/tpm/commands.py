@@ -123,12 +123,14 @@ class Tpm:
         return self.run(0x17B, parameters=u16(count)).sized(count)
 
     def handles(self, first: int) -> tuple[int, ...]:
-        """Return the handles of the kind of ``first`` that are loaded or defined."""
+        """Return the handles of the kind of ``first`` that are loaded or defined.
+
+        A policy session's own handle is of the kind of saved ones, loaded or not.
+        """
         answer = self.run(0x17A, parameters=u32(1) + u32(first) + u32(254))
         answer.u8()
         answer.u32()
-        found = tuple(answer.u32() for _ in range(answer.u32()))
-        return tuple(handle for handle in found if handle >> 24 == first >> 24)
+        return tuple(answer.u32() for _ in range(answer.u32()))
 
     def property(self, number: int) -> int:
         """Return one of the TPM's fixed or variable properties (``TPM_PT``)."""
