@@ -8,9 +8,10 @@ from pathlib import Path
 
 import msgspec
 
-from lydite.errors import ConfigurationError, Reason, SealError
+from lydite.errors import ConfigurationError, Reason, SealError, StorageError
 from lydite.gateway import enrolment, measured, standing
 from lydite.gateway.enrolment import Enrolment, derive
+from lydite.gateway.pairs import Journal
 from lydite.gateway.sealed import connected, holding, opened
 from lydite.gateway.settings import Device, Settings
 from lydite.gateway.standing import State
@@ -61,7 +62,7 @@ def _begin(settings: Settings, device: Device, paths: dict[str, Path]) -> None:
     if any(keys.is_wrapped(path) for path in paths.values()):
         raise SealError(Reason.STATE_CHANGED, f"keys are sealed, and {standing.NAME} is gone")
     signers = {role: keys.load(path) for role, path in paths.items()}
-    size, root = _logged(settings, signers["log"])
+    size, root, pins = _held(settings, signers["log"])
     now = measured.measure(settings)
     with connected(device) as tpm:
         secret = enrolment.new_secret(tpm)
@@ -79,15 +80,31 @@ def _begin(settings: Settings, device: Device, paths: dict[str, Path]) -> None:
             accepts=(now.digest().hex(),),
             log_size=size,
             log_root=root,
+            pins=pins,
             files=standing.inventory(directory),
         )
     standing.write(directory, state, derive(secret, "state"))
 
 
-def _logged(settings: Settings, signer: Signer) -> tuple[int, str]:
-    """Return size and root of the log that is there already, which nobody may be writing."""
-    path = Path(settings.state) / "log"
-    if not path.exists():
-        return 0, standing.EMPTY_ROOT
-    with LogStore.open(path, settings.origin, signer) as log:
-        return log.size, log.root().hex()
+def _held(settings: Settings, signer: Signer) -> tuple[int, str, dict[str, tuple[str, ...]]]:
+    """Return size and root of the log that is there already, and pins of its journal's files.
+
+    Raises:
+        ConfigurationError: somebody is writing it.
+        StorageError: log and journal contradict each other, or the disk refuses.
+    """
+    state = Path(settings.state)
+    if not (state / "log").exists():
+        return 0, standing.EMPTY_ROOT, {}
+    with LogStore.open(state / "log", settings.origin, signer) as log:
+        journal = Journal(state / "journal")
+        try:
+            if len(journal) < log.size:
+                raise StorageError("the journal is shorter than the log", Reason.DAMAGED)
+            journal.cut_torn_tail()
+        finally:
+            journal.close()
+        size, root = log.size, log.root().hex()
+    files = (path.relative_to(state) for path in (state / "journal").iterdir())
+    found = standing.inventory(state)
+    return size, root, {standing.file_pin(path): (found[str(path)],) for path in files}

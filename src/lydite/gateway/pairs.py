@@ -1,7 +1,7 @@
 """The journal: every logged statement in the order of the log.
 
 Record number n stands behind entry n of the log, so the log can always be completed from here and
-is never ahead. Segments of length + CRC-32 records; a torn tail is cut at start. One thread writes.
+is never ahead. Records lie in segments, framed; a torn tail is cut at start. One thread writes.
 Its memory does not grow with receipts but for eight bytes each. Knows nothing of HTTP or of the
 tree.
 """
@@ -9,22 +9,22 @@ tree.
 import contextlib
 import hashlib
 import os
-import zlib
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
 
 from lydite.errors import FormatError, Reason, StorageError
+from lydite.gateway import framing
+from lydite.gateway.framing import Framing, Keyed, Summed
 from lydite.gateway.index import ReceiptIndex
 from lydite.messages.entry import EntryKind
 from lydite.signing.dsse import Envelope, payload_of
 
 SEGMENT_BYTES = 256 * 1024 * 1024
-_HEAD_BYTES = 8
-_MAX_RECORD_BYTES = 1 << 28
 _OFFSET_BITS = 40
+_SUFFIXES = {Summed.suffix, Keyed.suffix}
 _PROBE_BYTES = 256 * 1024
 
 
@@ -53,13 +53,24 @@ _decode = msgspec.msgpack.Decoder(Pair).decode
 class Journal:
     """Append-only store of pairs in one directory; what was appended survives a loss of power.
 
+    With a ``key`` records are authenticated, and only those of the ``plain`` segments are not.
+
     Raises:
-        StorageError: the directory cannot be used, or a record other than the last is damaged.
+        StorageError: the directory cannot be used, a record other than the last is damaged, or
+            segments are of another kind than they should be.
     """
 
-    def __init__(self, directory: Path, segment_bytes: int = SEGMENT_BYTES) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        segment_bytes: int = SEGMENT_BYTES,
+        key: bytes | None = None,
+        plain: Collection[str] = (),
+    ) -> None:
         self._directory = directory
         self._segment_bytes = segment_bytes
+        self._framing: Framing = Summed() if key is None else Keyed(key)
+        self._framings: list[Framing] = []
         self._places = array("Q")
         self._receipts = ReceiptIndex()
         self._by_digest: dict[bytes, int] = {}
@@ -67,10 +78,14 @@ class Journal:
         self._files: list[int] = []
         self._end = 0
         directory.mkdir(parents=True, exist_ok=True)
-        segments = sorted(directory.glob("*.seg"))
+        segments = sorted(path for path in directory.iterdir() if path.suffix in _SUFFIXES)
         for path in segments:
+            kind = Summed() if path.name in plain else self._framing
+            if path.suffix != kind.suffix:
+                raise StorageError(f"journal {path.name} is of another kind", Reason.DAMAGED)
+            self._framings.append(kind)
             self._open_segment(path, last=path is segments[-1])
-        if not self._files:
+        if not self._files or self._framings[-1].suffix != self._framing.suffix:
             self._add_segment()
 
     def __len__(self) -> int:
@@ -102,7 +117,8 @@ class Journal:
         if not 1 <= number <= len(self._places):
             raise FormatError(f"no entry {number} in a journal of {len(self._places)}")
         place = self._places[number - 1]
-        record = _read_record(self._files[place >> _OFFSET_BITS], place & (1 << _OFFSET_BITS) - 1)
+        segment, offset = place >> _OFFSET_BITS, place & (1 << _OFFSET_BITS) - 1
+        record = framing.read(self._framings[segment], self._files[segment], offset, number)
         if record is None:
             raise StorageError(f"entry {number} of the journal is damaged", Reason.DAMAGED)
         return _decode(record)
@@ -123,7 +139,8 @@ class Journal:
         """
         if self._end >= self._segment_bytes:
             self._add_segment()
-        frames = [_frame(pair) for pair in pairs]
+        records = enumerate(map(_encode, pairs), len(self._places) + 1)
+        frames = [framing.frame(self._framing, record, number) for number, record in records]
         try:
             self._write(b"".join(frames))
             yield len(self._places) + 1
@@ -182,7 +199,7 @@ class Journal:
             raise StorageError(f"cannot write the journal: {error.strerror}") from error
 
     def _add_segment(self) -> None:
-        path = self._directory / f"{len(self._files):08d}.seg"
+        path = self._directory / f"{len(self._files):08d}{self._framing.suffix}"
         if self._files:
             self.sync()
         try:
@@ -190,6 +207,7 @@ class Journal:
             _sync_directory(self._directory)
         except OSError as error:
             raise StorageError(f"cannot add a segment to the journal: {error.strerror}") from error
+        self._framings.append(self._framing)
         self._end = 0
 
     def _open_segment(self, path: Path, *, last: bool) -> None:
@@ -197,9 +215,10 @@ class Journal:
         file = os.open(path, os.O_RDWR)
         self._files.append(file)
         self._end = 0
-        while (record := _read_record(file, self._end)) is not None:
+        kind = self._framings[-1]
+        while (record := framing.read(kind, file, self._end, len(self._places) + 1)) is not None:
             self._index(_decode(record))
-            self._end += _HEAD_BYTES + len(record)
+            self._end += kind.head_bytes + len(record)
         if not last and self._end != os.fstat(file).st_size:
             raise StorageError(
                 f"journal {path.name} is damaged after byte {self._end}", Reason.DAMAGED
@@ -213,25 +232,6 @@ class Journal:
             return
         self._by_digest[hashlib.sha256(pair.body).digest()] = number
         self._by_kind.setdefault(pair.kind, []).append(number)
-
-
-def _frame(pair: Pair) -> bytes:
-    record = _encode(pair)
-    return len(record).to_bytes(4, "big") + zlib.crc32(record).to_bytes(4, "big") + record
-
-
-def _read_record(file: int, offset: int) -> bytes | None:
-    """Return the record at ``offset``, ``None`` where none is whole."""
-    head = os.pread(file, _HEAD_BYTES, offset)
-    if len(head) < _HEAD_BYTES:
-        return None
-    length = int.from_bytes(head[:4], "big")
-    if not 0 < length <= _MAX_RECORD_BYTES:
-        return None
-    record = os.pread(file, length, offset + _HEAD_BYTES)
-    if len(record) < length or zlib.crc32(record) != int.from_bytes(head[4:], "big"):
-        return None
-    return record
 
 
 def _sync_directory(directory: Path) -> None:

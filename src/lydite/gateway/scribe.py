@@ -210,6 +210,16 @@ class Scribe:
         message = compact.SIGNED_PREFIX + compact.spell(parts)
         return compact.spell(parts, self._stamp.gateway.sign(message))
 
+    def compare(self, size: int) -> None:
+        """Hold every entry of the log behind the first ``size`` to the journal.
+
+        Raises:
+            StorageError: one is another.
+        """
+        for number, pair in enumerate(self._journal.after(size), size + 1):
+            if self._log.entry(number - 1) != self._leaf(pair):
+                raise StorageError(f"entry {number} of log and journal differ", Reason.DAMAGED)
+
     def _complete_log(self) -> None:
         """Enter what a crash left in the journal alone.
 

@@ -19,6 +19,7 @@ from lydite.errors import ConfigurationError, Reason, SealError
 from lydite.gateway import enrolment, measured, standing
 from lydite.gateway.enrolment import Enrolment, derive
 from lydite.gateway.measured import Measurement
+from lydite.gateway.pairs import Journal
 from lydite.gateway.settings import Device, Settings
 from lydite.gateway.standing import Grown, State
 from lydite.signing import keys
@@ -94,17 +95,23 @@ class Sealed:
         if signer.public.hex() != self._state.keys.get(role):
             raise SealError(Reason.STATE_CHANGED, f"the {role} key is not the one that was sealed")
 
-    def check(self, log: LogStore, journal: Grown) -> None:
-        """Hold log and journal to the sealed state: they may only have grown.
+    def check(self, log: LogStore, journal: Grown) -> int:
+        """Hold log and journal to the sealed state, and return how far that goes.
 
         Raises:
             SealError: they have not.
         """
         standing.check_growth(self._state, log, journal)
+        return self._state.log_size
 
     def pinned(self, name: str) -> tuple[str, ...]:
         """Return the digests, in hexadecimal, of which ``name`` has to have one; none: not held."""
         return self._state.pins.get(name, ())
+
+    def pinned_below(self, folder: str) -> frozenset[str]:
+        """Return the names of files in ``folder`` that are held to their digests."""
+        prefix = standing.file_pin(Path(folder, "_")).removesuffix("_")
+        return frozenset(n.removeprefix(prefix) for n in self._state.pins if n.startswith(prefix))
 
     def pin(self, name: str, *digests: str) -> None:
         """Hold ``name`` to one of these digests at the next start; blocks until that is sealed.
@@ -236,6 +243,21 @@ def signers(settings: Settings, sealed: Sealed | None) -> dict[str, Signer]:
     return {role: sealed.signer(role) for role in paths}
 
 
+def open_journal(settings: Settings, sealed: Sealed | None) -> Journal:
+    """Return the journal: with a device, one whose every record is authenticated.
+
+    What it held before it was sealed is held to its digest.
+
+    Raises:
+        StorageError: it is damaged, or the disk refuses.
+    """
+    place = Path(settings.state) / "journal"
+    if sealed is None:
+        return Journal(place)
+    plain = sealed.pinned_below(place.name)
+    return Journal(place, key=sealed.derive("journal"), plain=plain)
+
+
 def guarded(
     reread: Callable[[], Settings] | None, sealed: Sealed | None
 ) -> Callable[[], Settings] | None:
@@ -282,6 +304,7 @@ def opened(settings: Settings, device: Device, lock: int) -> Sealed:
     if now.digest().hex() not in state.accepts:
         raise SealError(Reason.ROLLED_BACK, "another version took this state over since")
     standing.check_files(directory, state)
+    standing.check_pins(directory, state)
     sealed = Sealed(settings, device, secret, (state, enrolled), lock)
     sealed.begin(now, registers)
     return sealed

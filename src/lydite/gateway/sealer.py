@@ -23,11 +23,14 @@ class Sealer:
         sealed: Sealed,
         grown: tuple[LogStore, Grown],
         every_s: float,
+        compare: Callable[[int], None],
         broken: Callable[[LyditeError], None],
     ) -> None:
+        """``compare`` holds the log behind a size to the journal, which nobody else can write."""
         self._sealed = sealed
         self._log, self._journal = grown
         self._every_s = every_s
+        self._compare = compare
         self._broken = broken
         self._checked = False
 
@@ -38,7 +41,8 @@ class Sealer:
             SealError: they are not what they were.
             LyditeError: disk or TPM refused.
         """
-        self._sealed.check(self._log, self._journal)
+        size = self._sealed.check(self._log, self._journal)
+        await asyncio.to_thread(self._compare, size)
         self._checked = True
         if not self._sealed.stands(self._log, self._journal):
             await asyncio.to_thread(self._sealed.seal, self._log, self._journal)

@@ -22,6 +22,7 @@ NAME = "sealed.json"
 EMPTY_ROOT = hashlib.sha256().hexdigest()
 _LIMIT_BYTES = 64 * 1024 * 1024
 _TOLD = 4
+_FILE = "file"
 _THREADS = 4
 
 
@@ -115,6 +116,25 @@ def check_files(directory: Path, state: State) -> None:
             Reason.STATE_CHANGED,
             f"state files are not as the gateway left them: {', '.join(found[:_TOLD])}{more}",
         )
+
+
+def check_pins(directory: Path, state: State) -> None:
+    """Hold files that never change any more to their digests.
+
+    Raises:
+        SealError: one differs or is gone (``STATE_CHANGED``).
+    """
+    for name, digests in state.pins.items():
+        kind, _, place = name.partition(":")
+        if kind == _FILE and not (
+            (directory / place).is_file() and _digest(directory / place) in digests
+        ):
+            raise SealError(Reason.STATE_CHANGED, f"{place} is not as the gateway left it")
+
+
+def file_pin(path: Path) -> str:
+    """Return the name of the pin of a file, by its path below the state directory."""
+    return f"{_FILE}:{path}"
 
 
 def check_growth(state: State, log: LogStore, journal: Grown) -> None:
