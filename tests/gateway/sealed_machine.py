@@ -25,6 +25,7 @@ class Machine:
 
     def __init__(self, upstream: str, **device: Any) -> None:
         self.place = Path(tempfile.mkdtemp(prefix="sealed"))
+        self._started: list[Running] = []
         self.software = SoftwareTpm(self.place / "tpm").start()
         self.tied = Device(kind="tpm", address=self.software.address, **device)
         self.settings: Settings = prepare(self.place / "gateway", upstream, device=self.tied)
@@ -36,6 +37,8 @@ class Machine:
         self.config.write_bytes(msgspec.json.encode(settings))
 
     def close(self) -> None:
+        for each in self._started:
+            each.process.kill()
         self.software.stop()
         shutil.rmtree(self.place)
 
@@ -58,7 +61,8 @@ class Machine:
         assert done.returncode == 0, done.stderr
 
     def start(self, source: Path | None = None) -> "Running":
-        return Running(self.config, source)
+        self._started.append(Running(self.config, source))
+        return self._started[-1]
 
     def refused(self, reason: str, source: Path | None = None) -> str:
         """Start the gateway, hold it to refusing for ``reason``, and return what it says."""
@@ -89,8 +93,18 @@ class Running:
         line = self.process.stdout.readline()
         if not line:
             raise AssertionError(self.process.communicate()[1])
-        self.port: int = json.loads(line)["port"]
+        told = json.loads(line)
+        self.port: int = told["port"]
+        self.control: str = told.get("control", "")
         self.said = ""
+
+    def hear(self, words: str) -> None:
+        """Wait until it says these words on standard error."""
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            if words in line:
+                return
+        raise AssertionError(f"it never said {words!r}")
 
     def end(self, how: signal.Signals = signal.SIGTERM) -> int:
         self.process.send_signal(how)

@@ -117,3 +117,38 @@ def test_a_probe_leaves_nothing_behind(tmp_path: Path) -> None:
     journal.probe()
     journal.close()
     assert contents(Journal(tmp_path)) == [pair(1)]
+
+
+def test_an_authenticated_record_is_whole_at_its_own_place_only(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, key=b"k" * 32)
+    append(journal, pair(1), pair(2))
+    journal.close()
+    (path,) = tmp_path.iterdir()
+    content = path.read_bytes()
+    half = len(content) // 2
+    assert contents(Journal(tmp_path, key=b"k" * 32)) == [pair(1), pair(2)]
+    for forged, whole in (
+        (content[half:] + content[:half], 0),
+        (content[:half] * 2, 1),
+        (content + content[:half], 2),
+    ):
+        path.write_bytes(forged)
+        assert len(Journal(tmp_path, key=b"k" * 32)) == whole
+    path.write_bytes(content)
+    assert len(Journal(tmp_path, key=b"l" * 32)) == 0
+
+
+def test_plain_segments_are_read_only_where_they_are_expected(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    append(journal, pair(1))
+    journal.close()
+    with pytest.raises(StorageError, match="another kind"):
+        Journal(tmp_path, key=b"k" * 32)
+    journal = Journal(tmp_path, key=b"k" * 32, plain=["00000000.seg"])
+    append(journal, pair(2))
+    journal.close()
+    with pytest.raises(StorageError, match="another kind"):
+        Journal(tmp_path)
+    again = Journal(tmp_path, key=b"k" * 32, plain=["00000000.seg"])
+    assert contents(again) == [pair(1), pair(2)]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["00000000.seg", "00000001.mac"]

@@ -1,5 +1,6 @@
 """Tamper means brick: sealed keys and state open on one machine, in one condition, and no copy."""
 
+import asyncio
 import json
 import marshal
 import shutil
@@ -12,17 +13,22 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from lydite.appraisal.authority import Authority, Grant
+from lydite.appraisal.trust import Anchor
+from lydite.cli.main import main
 from lydite.errors import ConfigurationError, Reason, SealError
 from lydite.gateway import enrolment, sealed, standing
-from lydite.signing import keys
+from lydite.messages.canonical import encode
+from lydite.sampling import vrf
+from lydite.signing import keys, notes
 from lydite.tpm import counter, sealing
 from lydite.tpm.commands import Tpm
 from lydite.tpm.objects import Blob
 from lydite.tpm.transport import connect
-from tests.gateway.conftest import Bench
+from tests.gateway.conftest import ORIGIN, Bench
 from tests.gateway.raw_client import play
 from tests.gateway.scripted_engine import chat, plain
-from tests.gateway.sealed_machine import Machine, copy_of_package, environment, flip
+from tests.gateway.sealed_machine import Machine, copy_of_package, flip
 
 pytestmark = pytest.mark.outside
 NOWHERE = "http://127.0.0.1:1"
@@ -35,11 +41,18 @@ def _needs_swtpm() -> None:
 
 
 @pytest.fixture(scope="module")
-def machine(bench: Bench) -> Iterator[Machine]:
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    made = Bench(tmp_path_factory.mktemp("engine"), asyncio.new_event_loop())
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def machine(engine: Bench) -> Iterator[Machine]:
     """A sealed gateway that has served and was stopped in order; each test leaves it like that."""
     if shutil.which("swtpm") is None:
         pytest.skip("swtpm is not installed")
-    made = Machine(bench.engine.url)
+    made = Machine(engine.engine.url)
     made.seal()
     running = made.start()
     for _ in range(3):
@@ -297,8 +310,8 @@ def test_settings_without_a_device_use_no_sealed_key_and_the_other_way_round() -
 
 
 @pytest.mark.slow
-def test_a_gateway_that_is_sealed_late_keeps_its_log(bench: Bench) -> None:
-    made = Machine(bench.engine.url)
+def test_a_gateway_that_is_sealed_late_keeps_its_log(engine: Bench) -> None:
+    made = Machine(engine.engine.url)
     try:
         made.configure(msgspec.structs.replace(made.settings, device=None))
         running = made.start()
@@ -316,33 +329,95 @@ def test_a_gateway_that_is_sealed_late_keeps_its_log(bench: Bench) -> None:
 
 
 @pytest.mark.slow
-def test_an_update_needs_the_running_gateway_and_ends_the_old_one(
-    fresh: Machine, tmp_path: Path
+def test_an_update_needs_the_officers_and_ends_the_old_version(
+    engine: Bench, tmp_path: Path
 ) -> None:
-    source = copy_of_package(tmp_path)
-    (source / "lydite" / "news.py").write_text('"""What the new version brings."""\n')
-    fresh.refused("binary-changed", source)
-    measured = json.loads(fresh.run("measure", source).stdout)["measurement"]
-    program = (
-        "import sys; from pathlib import Path; from lydite import config;"
-        "from lydite.gateway import sealed, settings, running; import lydite.cli.gateway;"
-        "opened = sealed.unlock(config.load(Path(sys.argv[1]), settings.Settings));"
-        "opened.reseal(sys.argv[2]); opened.close()"
+    officers = {name: tmp_path / f"{name}.key" for name in ("ada", "bo")}
+    authority = Authority(
+        officers={name: keys.create(path).public.hex() for name, path in officers.items()},
+        grants=(Grant(actions=("reseal",), officers=tuple(officers), threshold=2),),
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program, str(fresh.config), measured],
-        env=environment(None), capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    fresh.works()  # the old one, until the new one has started
-    fresh.works(source)
-    fresh.works(source)
-    assert "missing lydite/news.py" in fresh.refused("binary-changed")
+    made = Machine(engine.engine.url)
+    made.settings = msgspec.structs.replace(made.settings, admin=authority, control_port=0)
+    made.configure(made.settings)
+    anchor = tmp_path / "anchor.json"
+    anchor.write_bytes(encode(anchor_of(made)))
+    try:
+        made.seal()
+        source = copy_of_package(tmp_path / "new")
+        (source / "lydite" / "news.py").write_text('"""What the new version brings."""\n')
+        made.refused("binary-changed", source)
+        measured = json.loads(made.run("measure", source).stdout)["measurement"]
+        running = made.start()
+        order = str(tmp_path / "update.json")
+        told = ["--anchor", str(anchor), "--key", str(officers["ada"]), "--why", "a release"]
+        told += ["--set", f"measurement={measured}", "--out", order]
+        assert main(["admin", "order", "reseal", *told]) == 0
+        assert main(["admin", "send", order, "--to", running.control]) == 1, "one is too few"
+        assert running.end() == 0
+        made.refused("binary-changed", source)
+        running = made.start()
+        assert main(["admin", "agree", order, "--key", str(officers["bo"])]) == 0
+        assert main(["admin", "send", order, "--to", running.control]) == 0
+        assert running.end() == 0
+        made.works()  # the old one, until the new one has started
+        made.works(source)
+        made.works(source)
+        assert "missing lydite/news.py" in made.refused("binary-changed")
+    finally:
+        made.close()
+
+
+def anchor_of(machine: Machine) -> Anchor:
+    """Return the anchor of a gateway that is not sealed yet."""
+    paths = msgspec.structs.asdict(machine.settings.keys)
+    signers = {role: keys.load(Path(path)) for role, path in paths.items()}
+    return Anchor(
+        name=ORIGIN,
+        provider_key=signers["provider"].public.hex(),
+        gateway_key=signers["gateway"].public.hex(),
+        vrf_key=vrf.public_key(signers["vrf"].seed()).hex(),
+        log_vkey=str(notes.verifier_key(ORIGIN, signers["log"])),
+    )
 
 
 @pytest.mark.slow
-def test_a_gateway_that_cannot_seal_any_more_ends(bench: Bench) -> None:
-    made = Machine(bench.engine.url, seal_every_s=1)
+def test_a_running_gateway_follows_no_settings_that_it_could_not_start_with(
+    machine: Machine,
+) -> None:
+    running = machine.start()
+    machine.configure(msgspec.structs.replace(machine.settings, log_level="debug"))
+    running.process.send_signal(signal.SIGHUP)
+    running.hear("reload refused: the keys are sealed to other settings")
+    machine.configure(machine.settings)
+    assert running.end() == 0
+
+
+def test_what_is_forged_into_the_journal_after_a_crash_is_not_logged(machine: Machine) -> None:
+    """The log is completed from the journal, and the gateway signs what stands there."""
+    running = machine.start()
+    play(running.port, plain(chat()))
+    assert running.end(signal.SIGKILL) == -signal.SIGKILL
+    (segment,) = (machine.state / "journal").iterdir()
+    before = segment.read_bytes()
+    size = len(before)
+    length = int.from_bytes(before[:4], "big")
+    segment.write_bytes(before + before[: 4 + 16 + length])  # an old record, at a new place
+    running = machine.start()
+    assert running.end() == 0
+    assert segment.stat().st_size == size, "what is not whole there is a torn tail"
+    flip(segment, size - 10)
+    assert "journal" in machine.refused("state-changed")
+    segment.write_bytes(before)
+    (segment.parent / "00000001.seg").write_bytes(b"")
+    assert "journal" in machine.refused("state-changed")
+    (segment.parent / "00000001.seg").unlink()
+    machine.works()
+
+
+@pytest.mark.slow
+def test_a_gateway_that_cannot_seal_any_more_ends(engine: Bench) -> None:
+    made = Machine(engine.engine.url, seal_every_s=1)
     try:
         made.seal()
         running = made.start()

@@ -80,7 +80,8 @@ class ControlServer:
         return port
 
     async def start(self) -> None:
-        """Listen."""
+        """Listen: from now on nobody is turned away, even if the first answer takes a turn."""
+        self._place.listen()
         self._task = asyncio.create_task(self._server.serve(sockets=[self._place]))
 
     async def stop(self) -> None:

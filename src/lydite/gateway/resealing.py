@@ -2,8 +2,8 @@
 
 import asyncio
 
-from lydite.errors import ConfigurationError, FormatError, Reason
-from lydite.gateway.admin import Deed
+from lydite.errors import ConfigurationError, FormatError
+from lydite.gateway.admin import Deed, one_argument
 from lydite.gateway.sealed import Sealed, digest_of
 from lydite.messages.instruction import Arguments
 
@@ -33,9 +33,7 @@ def _measurement(arguments: Arguments) -> str:
     Raises:
         FormatError: it is not there, is something else, or is not alone.
     """
-    if set(arguments) != {"measurement"}:
-        raise FormatError("reseal takes one argument, measurement", Reason.MALFORMED)
     try:
-        return digest_of(arguments["measurement"]).hex()
+        return digest_of(one_argument(arguments, "measurement")).hex()
     except ConfigurationError as error:
         raise FormatError(str(error)) from error

@@ -19,7 +19,7 @@ from lydite.errors import (
     Reason,
     UnavailableError,
 )
-from lydite.gateway import archive, deeds, egress, front, moded
+from lydite.gateway import archive, deeds, egress, front, moded, resealing
 from lydite.gateway import sealed as seals
 from lydite.gateway.admin import Admin, Place
 from lydite.gateway.beacons import BeaconClient
@@ -88,7 +88,7 @@ class Gateway:
         self._declaration, stamp = _declared(settings, self._provider, self._gateway)
         self._log = LogStore.open(state / "log", settings.origin, signers["log"])
         try:
-            self._journal = Journal(state / "journal")
+            self._journal = seals.open_journal(settings, self._sealed)
             self._vault = archive.open_vault(settings, self._sealed)
             kept_s = settings.near_signatures_s
             self._notary = Notary(self._gateway, kept_s, clock) if kept_s else None
@@ -214,7 +214,8 @@ class Gateway:
         if self._sealed is None or settings.device is None:
             return None
         grown = (self._log, self._journal)
-        return Sealer(self._sealed, grown, settings.device.seal_every_s, self._broken)
+        every_s = settings.device.seal_every_s
+        return Sealer(self._sealed, grown, every_s, self._scribe.compare, self._broken)
 
     def _broken(self, error: LyditeError) -> None:
         """End the process as if it were told to: it must not serve what it cannot seal."""
@@ -238,7 +239,7 @@ class Gateway:
         from lydite.gateway.admin_routes import routes
 
         place = Place(self._settings.origin, self._gateway, self._journal, self._recorder)
-        actions = deeds.of_operations(operations)
+        actions = deeds.of_operations(operations) | resealing.deeds(self._sealed)
         if self._modal is not None:
             actions |= deeds.of_modes(self._modal)
         admin = Admin(authority, place, actions)
