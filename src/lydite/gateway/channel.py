@@ -8,7 +8,7 @@ the other is gone. Knows nothing of what becomes of a message.
 import asyncio
 import socket
 from collections.abc import Callable
-from typing import Any, Generic, Self, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
 import msgspec
 
@@ -124,19 +124,10 @@ class Channel(asyncio.Protocol, Generic[T]):
         self._queue: list[_Message] = []
         self._buffer = bytearray()
 
-    @classmethod
-    async def over(
-        cls,
-        end: socket.socket,
-        kind: Any,
-        received: Callable[[T], None],
-        lost: Callable[[], None],
-    ) -> Self:
-        """Return a channel over a connected socket, which now belongs to it."""
+    async def connect(self, end: socket.socket) -> None:
+        """Speak over a connected socket, which now belongs to this."""
         end.setblocking(False)
-        loop = asyncio.get_running_loop()
-        _, made = await loop.create_connection(lambda: cls(kind, received, lost), sock=end)
-        return made
+        await self._loop.create_connection(lambda: self, sock=end)
 
     def send(self, message: _Message) -> None:
         """Send ``message`` with all others of this turn; to nobody if the other end is gone."""
@@ -147,9 +138,8 @@ class Channel(asyncio.Protocol, Generic[T]):
     def flush(self) -> None:
         """Send what is queued."""
         queue, self._queue = self._queue, []
-        if queue and self._transport is not None and not self._transport.is_closing():
-            frame = self._encoder.encode(queue)
-            self._transport.write(len(frame).to_bytes(_LENGTH_BYTES, "little") + frame)
+        if queue:
+            self._write(queue)
 
     def close(self) -> None:
         """Close this end; the other sees it."""
@@ -176,6 +166,16 @@ class Channel(asyncio.Protocol, Generic[T]):
         """Say so."""
         self._transport = None
         self._lost()
+
+    def _write(self, queue: list[_Message]) -> None:
+        """Send messages in one frame, or in several where one would be too large."""
+        frame = self._encoder.encode(queue)
+        half = len(queue) // 2
+        if half and len(frame) > FRAME_BYTES // 2:
+            self._write(queue[:half])
+            self._write(queue[half:])
+        elif self._transport is not None and not self._transport.is_closing():
+            self._transport.write(len(frame).to_bytes(_LENGTH_BYTES, "little") + frame)
 
     def _frame(self) -> bytes | None:
         """Return the next whole frame.

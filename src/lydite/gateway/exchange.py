@@ -21,7 +21,7 @@ from lydite.gateway.receipts import Draft
 from lydite.gateway.recorder import Done
 from lydite.gateway.scribe import Entered
 from lydite.gateway.settings import Limits
-from lydite.gateway.tally import Tally, Times
+from lydite.gateway.tally import Served, Spans, Tally, Times
 from lydite.messages import commitment
 from lydite.messages.commitment import ResponseCommitment, Salt
 from lydite.messages.receipt import Outcome
@@ -74,6 +74,7 @@ class Plane(NamedTuple):
     notarised: bool = False
     """Whether what is recorded says who asked."""
     serving: bool = True
+    spans: Spans | None = None
 
 
 class Identity(NamedTuple):
@@ -343,7 +344,11 @@ class Exchange:
 
     def _count(self, status: int) -> None:
         route = self._request.head.path.decode()
-        self._plane.tally.served(route, self._model, status, self._times)
+        plane, model, times = self._plane, self._model, self._times
+        plane.tally.served(route, model, status, times)
+        if plane.spans is not None:
+            fields = self._request.fields
+            plane.spans.served(Served(self._id, route, model, status, times, fields))
 
     def _framed(self, data: bytes) -> bytes:
         return data if self._request.head.old else b"%x\r\n%b\r\n" % (len(data), data)

@@ -9,8 +9,9 @@ import logging
 import socket
 import ssl
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
+from lydite.errors import ConfigurationError
 from lydite.gateway import fleet, tls
 from lydite.gateway.client import ClientConnection
 from lydite.gateway.desk import Carrier, Desk, Routes
@@ -19,6 +20,9 @@ from lydite.gateway.fleet import Fleet
 from lydite.gateway.health import Watch
 from lydite.gateway.settings import Settings
 from lydite.gateway.tally import Tally
+
+if TYPE_CHECKING:
+    from lydite.gateway.tracing import Tracer
 
 _BACKLOG = 1024
 _DRAIN_LOOK_S = 0.02
@@ -61,6 +65,7 @@ class Front:
         self._prepared = prepared
         self._fleet = Fleet(loop)
         self._tally = Tally()
+        self._tracer = _tracer(prepared.settings)
         self._desk = Desk(self._plane(), routes, loop.time)
         self._sockets: list[socket.socket] = []
         self._servers: list[asyncio.Server] = []
@@ -124,6 +129,8 @@ class Front:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        if self._tracer is not None:
+            await asyncio.to_thread(self._tracer.close)
 
     def abort(self) -> None:
         """Hang up on every client at once."""
@@ -153,6 +160,7 @@ class Front:
             self._tally,
             notarised=settings.near_signatures_s > 0,
             serving=settings.serving,
+            spans=self._tracer,
         )
 
     def _watch(self) -> None:
@@ -177,6 +185,18 @@ class Front:
         while self._desk.clients and self._loop.time() < deadline:
             await asyncio.sleep(_DRAIN_LOOK_S)
         self.abort()
+
+
+def _tracer(settings: Settings) -> "Tracer | None":
+    if settings.telemetry is None:
+        return None
+    try:
+        from lydite.gateway.tracing import Tracer
+    except ImportError as error:
+        raise ConfigurationError(
+            f"telemetry needs {error.name}: pip install 'lydite[telemetry]'"
+        ) from error
+    return Tracer(settings.telemetry)
 
 
 class _KnownClient(ClientConnection):

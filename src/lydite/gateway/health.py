@@ -131,7 +131,7 @@ class Watch:
                 return await status(member, self._health.path) < 500
         except TimeoutError:
             return None if member.outstanding else False
-        except (LyditeError, OSError, ValueError, EOFError):
+        except (LyditeError, OSError, ValueError, EOFError, asyncio.LimitOverrunError):
             return False
 
 

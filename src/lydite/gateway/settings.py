@@ -83,6 +83,15 @@ class Tls(_Frozen, frozen=True, kw_only=True):
     client_names: tuple[str, ...] = ()
 
 
+class Telemetry(_Frozen, frozen=True, kw_only=True):
+    """Spans of some requests, sent to an OpenTelemetry collector."""
+
+    endpoint: str
+    """Where it takes OTLP over HTTP, with the path: ``http://127.0.0.1:4318/v1/traces``."""
+    sample_ppm: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 10_000
+    """How many requests of a million get a span."""
+
+
 class Health(_Frozen, frozen=True, kw_only=True):
     """How upstreams are watched: by asking after them, and by counting failed requests."""
 
@@ -290,6 +299,8 @@ class Settings(_Frozen, frozen=True, kw_only=True):
     control_port: Port | None = None
     """Where health, metrics and instructions are; none: nowhere."""
     log_level: LogLevel = "info"
+    telemetry: Telemetry | None = None
+    """Spans of some requests; none: no spans."""
     durability: Durability = "group-fsync"
     """When a receipt is released: once it survives a loss of power (``group-fsync``), or once it
     survives the end of this process (``process``; a loss of power may then cost the receipts since

@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections import deque
 from collections.abc import Sequence
 
 import msgspec
@@ -46,6 +47,7 @@ _START_S = 30.0
 _FOLLOW_S = 10.0
 _LOOK_S = 0.1
 _GRACE_S = 5.0
+_STUCK_S = 60.0
 _QUICK_S = 10.0
 """A worker that lived for less is replaced more slowly each time."""
 _SLOWEST_S = 5.0
@@ -60,13 +62,15 @@ class _Hand:
         self.listener = listener
         self.process: subprocess.Popen[bytes] | None = None
         self.gone = asyncio.Event()
-        self.ready: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
         self.tally = Tally()
         self.usable = 0
+        self.heard = asyncio.get_running_loop().time()
+        """When it last said anything, in the loop's seconds."""
         self._channels: list[Channel[Up]] = []
+        self._expected: deque[asyncio.Future[str | None]] = deque()
 
-    async def start(self, office: "Supervisor", begin: Begin) -> None:
-        """Start the process and tell it to begin."""
+    async def start(self, office: "Supervisor", begin: Begin) -> str | None:
+        """Start the process and tell it to begin; return why it cannot, None if it serves."""
         pairs = [socket.socketpair() for _ in range(2)]
         inherited = [pair[1].fileno() for pair in pairs] + [self.listener.fileno()]
         command = [sys.executable, "-m", "lydite.gateway.worker", *map(str, inherited)]
@@ -78,27 +82,55 @@ class _Hand:
             for pair in pairs:
                 pair[1].close()
         take = functools.partial(office.take, self)
-        self._channels = [await Channel[Up].over(a, Up, take, self.gone.set) for a, _ in pairs]
-        self._channels[1].send(begin)
+        self._channels = [Channel[Up](Up, take, self.gone.set) for _ in pairs]
+        for channel, (ours, _) in zip(self._channels, pairs, strict=True):
+            await channel.connect(ours)
+        return await self.ask(begin, _START_S)
+
+    async def ask(self, message: Begin | Follow, limit_s: float) -> str | None:
+        """Have it follow settings; return what it has against them, None for nothing."""
+        answer: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
+        self._expected.append(answer)
+        self._channels[1].send(message)
+        gone = asyncio.ensure_future(self.gone.wait())
+        either = (gone, answer)
+        try:
+            await asyncio.wait(either, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            gone.cancel()
+        if answer.done():
+            return answer.result()
+        return "it is gone" if self.gone.is_set() else "it does not answer"
+
+    def answered(self, refusal: str | None) -> None:
+        """Take the answer to the first question that is open."""
+        answer = self._expected.popleft()
+        if not answer.done():
+            answer.set_result(refusal)
 
     def reply(self, message: Recorded | Unrecorded | State) -> None:
         """Send what concerns records."""
         if self._channels:
             self._channels[0].send(message)
 
-    def tell(self, message: Answered | Follow | Drain) -> None:
+    def tell(self, message: Answered | Drain) -> None:
         """Send anything else."""
         if self._channels:
             self._channels[1].send(message)
+
+    def kill(self) -> None:
+        """End it at once."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
 
     async def end(self) -> int:
         """Make sure that it is gone, and return how it ended."""
         for channel in self._channels:
             channel.close()
+        self.gone.set()
         if self.process is None:
             return 0
-        if self.process.poll() is None:
-            self.process.kill()
+        self.kill()
         return await asyncio.to_thread(self.process.wait)
 
 
@@ -124,10 +156,11 @@ class Supervisor:
             ConfigurationError: a worker did not come up.
         """
         self._hands = [_Hand(number, each) for number, each in enumerate(sockets, start=1)]
-        for hand in self._hands:
-            await hand.start(self, self._begin())
-        for hand in self._hands:
-            await self._up(hand)
+        starts = (hand.start(self, self._begin()) for hand in self._hands)
+        refusals = await asyncio.gather(*starts)
+        for hand, refusal in zip(self._hands, refusals, strict=True):
+            if refusal is not None:
+                raise ConfigurationError(f"worker {hand.number} does not start: {refusal}")
         self._tasks = [asyncio.create_task(self._keep(hand)) for hand in self._hands]
         self._tasks.append(asyncio.create_task(self._look()))
 
@@ -138,14 +171,12 @@ class Supervisor:
             ConfigurationError: one could not; it is replaced by one that starts with them.
         """
         self._settings = _public(prepared.settings)
-        loop = asyncio.get_running_loop()
-        for hand in self._hands:
-            hand.ready = loop.create_future()
-            hand.tell(Follow(self._settings))
-        refusals = [await self._answer(hand, _FOLLOW_S) for hand in self._hands]
-        for hand, refusal in zip(self._hands, refusals, strict=True):
-            if refusal is not None and hand.process is not None:
-                hand.process.kill()
+        follow = Follow(self._settings)
+        hands = [hand for hand in self._hands if not hand.gone.is_set()]
+        refusals = await asyncio.gather(*(hand.ask(follow, _FOLLOW_S) for hand in hands))
+        for hand, refusal in zip(hands, refusals, strict=True):
+            if refusal is not None:
+                hand.kill()
         told = [refusal for refusal in refusals if refusal is not None]
         if told:
             raise ConfigurationError(f"workers: {told[0]}")
@@ -179,6 +210,7 @@ class Supervisor:
 
     def take(self, hand: _Hand, message: Up) -> None:
         """Do what a worker asks for."""
+        hand.heard = asyncio.get_running_loop().time()
         match message:
             case Submit():
                 done = functools.partial(self._recorded, hand, message.number)
@@ -190,8 +222,7 @@ class Supervisor:
             case Counted():
                 hand.tally, hand.usable = message.tally, message.usable
             case Ready():
-                if not hand.ready.done():
-                    hand.ready.set_result(message.refusal)
+                hand.answered(message.refusal)
 
     def _recorded(self, hand: _Hand, number: int, result: Entered | LyditeError) -> None:
         if isinstance(result, Entered):
@@ -212,24 +243,6 @@ class Supervisor:
     def _begin(self) -> Begin:
         return Begin(self._settings, self._table.paths, self._records.failing)
 
-    async def _up(self, hand: _Hand) -> None:
-        refusal = await self._answer(hand, _START_S)
-        if refusal is not None:
-            raise ConfigurationError(f"worker {hand.number} does not start: {refusal}")
-
-    async def _answer(self, hand: _Hand, limit_s: float) -> str | None:
-        """Return what a worker has against its settings, None for nothing."""
-        gone = asyncio.ensure_future(hand.gone.wait())
-        try:
-            await asyncio.wait(
-                (gone, hand.ready), timeout=limit_s, return_when=asyncio.FIRST_COMPLETED
-            )
-        finally:
-            gone.cancel()
-        if hand.ready.done():
-            return hand.ready.result()
-        return "it is gone" if hand.gone.is_set() else "it does not answer"
-
     async def _keep(self, hand: _Hand) -> None:
         """Replace a worker whenever it is gone."""
         loop = asyncio.get_running_loop()
@@ -247,15 +260,24 @@ class Supervisor:
                 *(hand.number, pid, _how(code)),
             )
             self.restarts += 1
+            hand.tally.inflight = 0
             self._past.add(hand.tally)
             pause_s = 0.0 if loop.time() - began > _QUICK_S else min(2 * pause_s + 0.1, _SLOWEST_S)
             await asyncio.sleep(pause_s)
-            hand = self._replace(hand)
-            await hand.start(self, self._begin())
+            hand = await self._another(hand)
 
-    def _replace(self, old: _Hand) -> _Hand:
+    async def _another(self, old: _Hand) -> _Hand:
+        """Start a worker in the place of one that is gone; one that does not come up is gone."""
         new = _Hand(old.number, old.listener)
         self._hands[self._hands.index(old)] = new
+        try:
+            refusal = await new.start(self, self._begin())
+        except OSError as error:
+            refusal = str(error)
+        if refusal is not None:
+            _logger.error("worker %d does not start: %s", new.number, refusal)
+            new.kill()
+            new.gone.set()
         return new
 
     async def _look(self) -> None:
@@ -263,10 +285,20 @@ class Supervisor:
         said = self._records.failing
         while True:
             await asyncio.sleep(_LOOK_S)
+            self._end_stuck()
             if said != self._records.failing:
                 said = self._records.failing
                 for hand in self._hands:
                     hand.reply(State(said))
+
+    def _end_stuck(self) -> None:
+        """End workers that have said nothing for long, though they count all the time."""
+        now = asyncio.get_running_loop().time()
+        for hand in self._hands:
+            if now - hand.heard > _STUCK_S and not hand.gone.is_set():
+                _logger.error("worker %d is stuck", hand.number)
+                hand.kill()
+                hand.heard = now
 
 
 def _public(settings: Settings) -> Settings:

@@ -7,8 +7,11 @@ never a user, never an id. Knows nothing of how numbers are shown.
 from bisect import bisect_left
 from collections.abc import Iterable
 from time import perf_counter
+from typing import NamedTuple, Protocol
 
 import msgspec
+
+from lydite.gateway.heads import Fields
 
 SECONDS = (
     *(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05),
@@ -47,6 +50,25 @@ class Times:
         """The first byte of a stream went to the client."""
         self.heard = 0.0
         """The engine's answer was over."""
+
+
+class Served(NamedTuple):
+    """One exchange that is over."""
+
+    receipt_id: str
+    route: str
+    model: str
+    status: int
+    times: Times
+    fields: Fields
+    """Of the request: its trace context is among them."""
+
+
+class Spans(Protocol):
+    """Who takes note of exchanges."""
+
+    def served(self, exchange: Served) -> None:
+        """Take note of one, if it is sampled."""
 
 
 class Tally(msgspec.Struct, array_like=True):

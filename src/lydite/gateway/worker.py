@@ -37,6 +37,7 @@ from lydite.gateway.front import Front
 from lydite.gateway.reading import Request
 from lydite.gateway.receipts import Draft
 from lydite.gateway.recorder import Done
+from lydite.gateway.settings import Settings
 
 _COUNT_S = 0.5
 _logger = logging.getLogger(__name__)
@@ -111,15 +112,19 @@ class Worker:
 
     def __init__(self, listener: socket.socket) -> None:
         self._listener = listener
+        self._routes: RemoteRoutes
         self._over = asyncio.Event()
         self._front: Front | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._turn = asyncio.Lock()
 
     async def run(self, records: socket.socket, errands: socket.socket) -> None:
         """Serve until told to stop, or until the main process is gone."""
-        self._records = await Channel[Down].over(records, Down, self._told, self._orphaned)
-        self._errands = await Channel[Down].over(errands, Down, self._told, self._orphaned)
-        self._remote = RemoteRecords(self._records)
+        channel = Channel[Down](Down, self._told, self._orphaned)
+        self._errands = Channel[Down](Down, self._told, self._orphaned)
+        self._remote = RemoteRecords(channel)
+        await channel.connect(records)
+        await self._errands.connect(errands)
         await self._over.wait()
 
     def _told(self, message: Down) -> None:
@@ -131,9 +136,11 @@ class Worker:
             case State():
                 self._remote.failing = message.failing
             case Begin():
-                self._do(self._begin(message))
+                self._routes = RemoteRoutes(self._errands, message.routes)
+                self._remote.failing = message.failing
+                self._do(self._obey(self._begin(message.settings)))
             case Follow():
-                self._do(self._follow(message))
+                self._do(self._obey(self._follow(message.settings)))
             case Drain():
                 self.drain()
 
@@ -141,30 +148,26 @@ class Worker:
         """Take no more, finish what runs, end."""
         self._do(self._drain())
 
-    async def _begin(self, message: Begin) -> None:
-        self._routes = RemoteRoutes(self._errands, message.routes)
-        self._remote.failing = message.failing
-        try:
-            prepared = front.prepare(message.settings)
-            loop = asyncio.get_running_loop()
-            self._front = Front(prepared, self._remote, self._routes, loop)
-            await self._front.start([self._listener])
-        except (LyditeError, OSError) as error:
-            self._errands.send(Ready(str(error)))
-            return
-        self._errands.send(Ready(None))
-        self._do(self._count(self._front))
+    async def _obey(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do one thing after the other, and say of each whether it could be done."""
+        refusal = None
+        async with self._turn:
+            try:
+                await work
+            except (LyditeError, OSError) as error:
+                refusal = str(error)
+        self._errands.send(Ready(refusal))
 
-    async def _follow(self, message: Follow) -> None:
-        try:
-            prepared = front.prepare(message.settings)
-            if self._front is not None:
-                await self._front.change(prepared)
-        except (LyditeError, OSError) as error:
-            _logger.error("cannot follow new settings: %s", error)
-            self._errands.send(Ready(str(error)))
-            return
-        self._errands.send(Ready(None))
+    async def _begin(self, settings: Settings) -> None:
+        prepared = front.prepare(settings)
+        plane = Front(prepared, self._remote, self._routes, asyncio.get_running_loop())
+        await plane.start([self._listener])
+        self._front = plane
+        self._do(self._count(plane))
+
+    async def _follow(self, settings: Settings) -> None:
+        if self._front is not None:
+            await self._front.change(front.prepare(settings))
 
     async def _drain(self) -> None:
         if self._front is not None:
