@@ -58,6 +58,17 @@ def test_what_is_made_is_made_whole(place: Path, capsys: pytest.CaptureFixture[s
     assert Path(made["keys"]["log"]).exists()
 
 
+def test_several_model_servers_are_named_one_by_one(place: Path) -> None:
+    assert main([*gateway(), "--upstream", "https://gpu-2:8000"]) == 0
+    made = json.loads((place / "mine" / "gateway.json").read_bytes())
+    assert [each["url"] for each in made["upstreams"]] == [
+        "http://127.0.0.1:8000",
+        "https://gpu-2:8000",
+    ]
+    assert made["upstream"] is None
+    assert main([*gateway(), "--upstream", "http://127.0.0.1:8000"]) == 2
+
+
 @pytest.mark.parametrize(
     ("option", "value"),
     [

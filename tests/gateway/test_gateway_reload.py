@@ -12,10 +12,13 @@ from typing import Any
 import msgspec
 import pytest
 
+from lydite.appraisal import authority
+from lydite.appraisal.authority import Grant
 from lydite.errors import ConfigurationError
 from lydite.gateway import wire
 from lydite.gateway.operations import CHANGEABLE, changes
 from lydite.gateway.settings import Health, Limits, Settings, Tls, Upstream
+from lydite.signing import keys
 from tests.gateway.certificates import Authority
 from tests.gateway.conftest import Bench, prepare
 from tests.gateway.fleet_process import Running, until
@@ -103,17 +106,17 @@ def test_what_cannot_change_is_refused_by_name_and_nothing_changes(
 def test_certificates_are_read_again_even_if_no_setting_changed(
     bench: Bench, tmp_path: Path, workers: int
 ) -> None:
-    authority = Authority(tmp_path / "tls")
-    given = Tls(**authority.issue("gateway", "localhost")._asdict())
+    trusted = Authority(tmp_path / "tls")
+    given = Tls(**trusted.issue("gateway", "localhost")._asdict())
     settings = prepare(tmp_path, bench.engine.url, workers=workers, tls=given)
     running = Running(settings, tmp_path)
     assert running.said["url"].startswith("https://")
-    assert outcome(running.port, trusting(authority)) == 200
+    assert outcome(running.port, trusting(trusted)) == 200
     newer = Authority(tmp_path / "newer", "newer").issue("gateway", "localhost")
     for old, new in zip((given.certificate, given.key), newer, strict=True):
         Path(old).write_bytes(Path(new).read_bytes())
     reload(running, settings, "changed: nothing")
-    assert outcome(running.port, trusting(authority)) != 200
+    assert outcome(running.port, trusting(trusted)) != 200
     reader = Authority(tmp_path / "reader", "reader")
     assert outcome(running.port, trusting(reader)) != 200
     assert running.end() == 0
@@ -170,6 +173,22 @@ def test_an_upstream_that_stays_keeps_its_connections_and_its_record(
     assert "health, upstreams" in bench.run(gateway.operations.follow(settings))
     assert ask(gateway.port, post(CHAT, OK)).status == 200
     assert other.connections == connections
+
+
+def test_where_officers_are_set_a_signal_changes_no_setting(
+    bench: Bench, other: ScriptedEngine, tmp_path: Path
+) -> None:
+    grant = Grant(actions=("reload",), officers=("ada",), threshold=1)
+    officers = {"ada": keys.create(tmp_path / "ada.key").public.hex()}
+    orders = authority.Authority(officers=officers, grants=(grant,))
+    settings = prepare(tmp_path / "gateway", bench.engine.url, admin=orders)
+    running = Running(settings, tmp_path)
+    reload(running, settings, "changed: nothing")
+    changed = msgspec.structs.replace(settings, upstream=other.url)
+    reload(running, changed, "reload refused: officers change this gateway")
+    assert ask(running.port, post(CHAT, OK)).status == 200
+    assert asked(other) == 0
+    assert running.end() == 0
 
 
 def test_reloads_again_and_again_under_load_lose_nothing(bench: Bench, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Several workers on one port, one log: real processes, and what happens when they die."""
 
+import asyncio
 import base64
 import json
 import os
@@ -13,15 +14,17 @@ from pathlib import Path
 
 import pytest
 
-from lydite.gateway import wire
-from lydite.gateway.settings import Limits
+from lydite.gateway import channel, wire
+from lydite.gateway.settings import Limits, Tls
 from lydite.messages import compact
 from lydite.messages.compact import Compact
+from tests.gateway.certificates import Authority
 from tests.gateway.conftest import TOKEN, Bench, prepare
 from tests.gateway.fleet_process import Running, alive, until
 from tests.gateway.raw_client import CHAT, Wire, ask, get, play, post
 from tests.gateway.scripted_engine import chat, chat_stream, plain, script
 from tests.gateway.test_gateway_crash import check_log, hammer
+from tests.gateway.test_gateway_tls import outcome, trusting
 
 Eventually = Callable[[Callable[[], bool]], None]
 OK = json.dumps(script(plain(chat()))).encode()
@@ -292,3 +295,59 @@ def test_an_opening_comes_whole_through_a_worker(bench: Bench, tmp_path: Path) -
     said = ask(running.port, get(b"/v1/receipts/" + receipt.id.encode()))
     assert json.loads(said.body)["index"] == receipt.entry
     assert running.end() == 0
+
+
+def test_a_worker_that_cannot_start_is_tried_again_and_the_others_serve(
+    bench: Bench, tmp_path: Path
+) -> None:
+    authority = Authority(tmp_path / "tls")
+    given = Tls(**authority.issue("gateway", "localhost")._asdict())
+    running = Running(prepare(tmp_path, bench.engine.url, workers=2, tls=given), tmp_path)
+    key = Path(given.key)
+    kept = key.read_bytes()
+    key.unlink()
+    os.kill(running.workers()[0], signal.SIGKILL)
+    until(lambda: running.log().count("does not start: tls: ") > 1)
+    key.write_bytes(kept)
+    until(lambda: len(running.workers()) == 2)
+    seen = [outcome(running.port, trusting(authority)) for _ in range(16)]
+    assert seen == [200] * 16
+    assert running.end() == 0
+
+
+def test_messages_are_sent_in_frames_that_the_other_end_takes(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(channel, "FRAME_BYTES", 1000)
+    got: list[channel.Down] = []
+
+    async def talk() -> None:
+        lost = asyncio.Event()
+        one = channel.Channel[channel.Up](channel.Up, lambda _: None, lost.set)
+        two = channel.Channel[channel.Down](channel.Down, got.append, lambda: None)
+        ours, theirs = socket.socketpair()
+        await one.connect(ours)
+        await two.connect(theirs)
+        for number in range(50):
+            one.send(channel.Answered(number, b"x" * 40, b"", 200))
+        while len(got) < 50:
+            await asyncio.sleep(0.001)
+        one.send(channel.Answered(50, b"x" * 2000, b"", 200))  # one that no frame can hold
+        await lost.wait()
+
+    bench.run(talk(), 5)
+    assert [each.number for each in got if isinstance(each, channel.Answered)] == list(range(50))
+
+
+@pytest.mark.parametrize("sent", [b"\x04\0\0\0\xc1\xc1\xc1\xc1", b"\xff\xff\xff\xff"])
+def test_an_end_that_talks_nonsense_is_cut_off(bench: Bench, sent: bytes) -> None:
+    async def talk() -> None:
+        lost = asyncio.Event()
+        one = channel.Channel[channel.Up](channel.Up, lambda _: None, lost.set)
+        ours, theirs = socket.socketpair()
+        await one.connect(ours)
+        theirs.sendall(sent)
+        await lost.wait()
+        theirs.close()
+
+    bench.run(talk(), 5)

@@ -4,6 +4,7 @@ import argparse
 import re
 import secrets
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
@@ -49,7 +50,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def _configure_init(init: argparse.ArgumentParser) -> None:
     init.add_argument("directory", type=Path, metavar="DIR", help="a new directory")
-    init.add_argument("--upstream", required=True, help="the model server, http://HOST:PORT")
+    init.add_argument(
+        "--upstream",
+        action="append",
+        required=True,
+        help="the model server, http(s)://HOST:PORT; several may be named",
+    )
     init.add_argument("--model", type=Path, required=True, help="directory of the declared model")
     init.add_argument(
         "--hash", default="sha256", choices=ALGORITHMS, help="what the weights root is made with"
@@ -131,7 +137,7 @@ def _settings(arguments: argparse.Namespace) -> settings.Settings:
     directory: Path = arguments.directory
     quorum, witnesses = _witnesses(arguments.witnesses)
     made = settings.Settings(
-        upstream=_url(arguments.upstream, "--upstream", bare=True),
+        **_upstreams([_url(each, "--upstream", bare=True) for each in arguments.upstream]),
         state=str(directory / "state"),
         keys=settings.Keys(**{role: str(directory / f"{role}.key") for role in _ROLES}),
         declaration=str(directory / "declaration.json"),
@@ -147,6 +153,15 @@ def _settings(arguments: argparse.Namespace) -> settings.Settings:
         return msgspec.json.decode(msgspec.json.encode(made), type=settings.Settings)
     except msgspec.ValidationError as error:
         raise ConfigurationError(str(error)) from error
+
+
+def _upstreams(urls: list[str]) -> dict[str, Any]:
+    """Return the settings that name one model server, or several."""
+    if len(urls) == 1:
+        return {"upstream": urls[0]}
+    if len(set(urls)) < len(urls):
+        raise ConfigurationError("--upstream: one address is named twice")
+    return {"upstreams": tuple(settings.Upstream(url=url) for url in urls)}
 
 
 def _url(text: str, option: str, *, bare: bool = False) -> str:

@@ -107,8 +107,10 @@ class Operations:
         if self._server is not None:
             await self._server.stop()
 
-    async def reload(self) -> str:
+    async def reload(self, *, ordered: bool = True) -> str:
         """Read the settings again and follow them; drop no request. Return what was changed.
+
+        Where there is an authority, what is not ``ordered`` by it may only have files read again.
 
         Raises:
             ConfigurationError: they cannot be read or used, or one of them cannot change: nothing
@@ -116,12 +118,17 @@ class Operations:
         """
         if self._reread is None:
             raise ConfigurationError("this gateway has no file to read its settings from again")
-        return await self.follow(await asyncio.to_thread(self._reread))
+        return await self.follow(await asyncio.to_thread(self._reread), ordered=ordered)
 
-    async def follow(self, settings: Settings) -> str:
+    async def follow(self, settings: Settings, *, ordered: bool = True) -> str:
         """Follow other settings, as ``reload``."""
         async with self._turn:
             found = changes(self.settings, settings)
+            if found and not ordered and self.settings.admin is not None:
+                names = ", ".join(found)
+                raise ConfigurationError(
+                    f"officers change this gateway, order reload-settings to change {names}"
+                )
             moded.check(settings, self.settings)
             prepared = front.prepare(settings)
             self.settings = settings

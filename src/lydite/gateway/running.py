@@ -27,7 +27,7 @@ async def _serve(settings: Settings, reread: Reread | None) -> None:
     again = asyncio.Event()
     loop.add_signal_handler(signal.SIGHUP, again.set)
     async with Gateway(settings, reread=reread) as gateway:
-        reloading = asyncio.create_task(_reload(settings, gateway, again))
+        reloading = asyncio.create_task(_reload(gateway, again))
         sys.stdout.write(json.dumps(_said(settings, gateway)) + "\n")
         sys.stdout.flush()
         await done.wait()
@@ -49,16 +49,14 @@ def _said(settings: Settings, gateway: Gateway) -> dict[str, Any]:
     return said
 
 
-async def _reload(settings: Settings, gateway: Gateway, again: asyncio.Event) -> None:
+async def _reload(gateway: Gateway, again: asyncio.Event) -> None:
     """Follow new settings each time that it is asked for; go on by the old ones if they are bad."""
     while True:
         await again.wait()
         again.clear()
         try:
-            if settings.admin is not None:
-                raise ConfigurationError("officers change this gateway: order reload-settings")
             if gateway.operations is not None:
-                await gateway.operations.reload()
+                await gateway.operations.reload(ordered=False)
         except LyditeError as error:
             _logger.error("reload refused: %s", error)
 
