@@ -348,7 +348,9 @@ class Exchange:
         plane.tally.served(route, model, status, times)
         if plane.spans is not None:
             fields = self._request.fields
-            plane.spans.served(Served(self._id, route, model, status, times, fields))
+            plane.spans.served(
+                Served(self._identity.receipt_id, route, model, status, times, fields)
+            )
 
     def _framed(self, data: bytes) -> bytes:
         return data if self._request.head.old else b"%x\r\n%b\r\n" % (len(data), data)
