@@ -178,10 +178,10 @@ def test_an_upstream_that_stays_keeps_its_connections_and_its_record(
 def test_where_officers_are_set_a_signal_changes_no_setting(
     bench: Bench, other: ScriptedEngine, tmp_path: Path
 ) -> None:
-    grant = Grant(actions=("reload",), officers=("ada",), threshold=1)
+    grant = Grant(actions=("reload-settings",), officers=("ada",), threshold=1)
     officers = {"ada": keys.create(tmp_path / "ada.key").public.hex()}
     orders = authority.Authority(officers=officers, grants=(grant,))
-    settings = prepare(tmp_path / "gateway", bench.engine.url, admin=orders)
+    settings = prepare(tmp_path / "gateway", bench.engine.url, admin=orders, control_port=0)
     running = Running(settings, tmp_path)
     reload(running, settings, "changed: nothing")
     changed = msgspec.structs.replace(settings, upstream=other.url)
