@@ -46,6 +46,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     for each in (init, start, *others):
         each.add_argument("--json", action="store_true", help="print one JSON object")
     gateway_weights.add_steps(commands)
+    text = "a governed gateway, attacked before your eyes"
+    shown = commands.add_parser("demo", help=text, description=text)
+    shown.add_argument("--out", type=Path, default=Path("out/gateway-demo"), help="where files go")
+    shown.add_argument("--budget-bits", type=int, default=400, help="what a session may carry out")
+    shown.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def _configure_init(init: argparse.ArgumentParser) -> None:
@@ -85,6 +90,7 @@ def run(arguments: argparse.Namespace) -> int:
         "init": _init,
         "measure": sealing.measure,
         "seal": sealing.seal,
+        "demo": _demo,
         "sign": gateway_weights.sign,
         "upload": gateway_weights.upload,
     }
@@ -95,6 +101,12 @@ def run(arguments: argparse.Namespace) -> int:
         return config.load(arguments.config, settings.Settings)
 
     return running.serve(read_settings(), read_settings)
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from lydite.cli import gateway_demo  # what it shows needs more than a gateway does
+
+    return gateway_demo.run(arguments)
 
 
 def _init(arguments: argparse.Namespace) -> int:

@@ -51,7 +51,7 @@ class Workshop(msgspec.Struct, frozen=True, kw_only=True):
         return TransformersEngine(model, DirectoryCodec(self.model), self.max_batch)
 
 
-class _Front:
+class Front:
     """An engine that looks like ``inner`` from outside."""
 
     def __init__(self, inner: Engine) -> None:
@@ -61,19 +61,23 @@ class _Front:
 
     @property
     def codec(self) -> Codec:
+        """The tokenizer of ``inner``."""
         return self._inner.codec
 
     def is_end(self, token: int) -> bool:
+        """Say whether a token ends an answer."""
         return self._inner.is_end(token)
 
     def generate(self, job: Job) -> AsyncGenerator[Piece, None]:
+        """Answer as ``inner`` does."""
         return self._inner.generate(job)
 
     def logits(self, prompt_ids: Sequence[int], output_ids: Sequence[int]) -> NDArray[np.float32]:
+        """Return the logits of ``inner``."""
         return self._inner.logits(prompt_ids, output_ids)
 
 
-class _Changed(_Front):
+class _Changed(Front):
     """Answers another job than the one it was given."""
 
     def __init__(self, inner: Engine, change: Callable[[Job], Job]) -> None:
@@ -84,7 +88,7 @@ class _Changed(_Front):
         return self._inner.generate(self._change(job))
 
 
-class Mixed(_Front):
+class Mixed(Front):
     """Sends a share of the requests, chosen by their ids, to a cheaper engine."""
 
     def __init__(self, inner: Engine, cheap: Engine, share: float) -> None:
@@ -98,7 +102,7 @@ class Mixed(_Front):
         return (self._cheap if lot < self._share else self._inner).generate(job)
 
 
-class _Replaying(_Front):
+class _Replaying(Front):
     """Answers honestly at first, then gives the answer of the most similar prompt again."""
 
     def __init__(self, inner: Engine, pool_size: int) -> None:

@@ -80,10 +80,10 @@ def deploy(
         UnavailableError: a process did not start.
     """
     auditor = keys.create(_place(directory / "auditor") / "auditor.key")
-    chain, beacon_url = _beacon(processes, directory)
+    chain, beacon_url = start_beacon(processes, directory)
     sites = [_Site.prepare(directory / name, name) for name in engines]
-    witnesses = _witnesses(processes, directory, [site.log_vkey for site in sites])
-    quorum = _quorum(witnesses)
+    witnesses = start_witnesses(processes, directory, [site.log_vkey for site in sites])
+    quorum = all_of(witnesses)
     common = _Common(
         witnesses=witnesses,
         policy=quorum,
@@ -208,7 +208,8 @@ def _place(directory: Path) -> Path:
     return directory
 
 
-def _beacon(processes: Processes, directory: Path) -> tuple[Chain, str]:
+def start_beacon(processes: Processes, directory: Path) -> tuple[Chain, str]:
+    """Start a beacon of a second's period; return its chain and where it answers."""
     key = _place(directory / "beacon") / "beacon.key"
     signer = keys.create(key)
     service = processes.start(
@@ -225,9 +226,10 @@ def _beacon(processes: Processes, directory: Path) -> tuple[Chain, str]:
     return chain, _origin_of(said)
 
 
-def _witnesses(
+def start_witnesses(
     processes: Processes, directory: Path, logs: Sequence[str]
 ) -> tuple[settings.Witness, ...]:
+    """Start two witnesses of these logs."""
     services = []
     for name in WITNESSES:
         place = _place(directory / name)
@@ -241,7 +243,7 @@ def _witnesses(
     return tuple(settings.Witness(url=each["url"], vkey=each["vkey"]) for each in said)
 
 
-def _quorum(witnesses: Sequence[settings.Witness]) -> str:
+def all_of(witnesses: Sequence[settings.Witness]) -> str:
     """Return a tlog-policy that asks for every witness."""
     names = [witness.vkey.partition("+")[0] for witness in witnesses]
     lines = [f"witness {name} {each.vkey}" for name, each in zip(names, witnesses, strict=True)]
