@@ -3,6 +3,7 @@
 An action whose part is not configured is not there, so nobody can order it. Decides nothing.
 """
 
+import re
 from collections.abc import Awaitable, Callable
 from urllib.parse import urlsplit
 
@@ -10,10 +11,12 @@ import msgspec
 
 from lydite.errors import FormatError
 from lydite.gateway.admin import Deed, no_arguments, one_argument
+from lydite.gateway.egress import Egress
 from lydite.gateway.moded import Modal
 from lydite.gateway.operations import Operations
 from lydite.gateway.settings import Upstream
 from lydite.gateway.whitelist import Bundle
+from lydite.messages.egress import Scope
 from lydite.messages.instruction import Arguments
 
 _HALTED = "requests to the model are refused until resume-serving"
@@ -53,6 +56,33 @@ def of_modes(modal: Modal) -> dict[str, Deed]:
         "whitelist-add": Deed(add, lambda given: f"lists {len(_bundle(given).signature)} bytes"),
         "whitelist-remove": Deed(remove, lambda given: f"removes {one_argument(given, 'root')}"),
     }
+
+
+def of_egress(egress: Egress) -> dict[str, Deed]:
+    """Return the actions of a gateway that keeps accounts of what leaves."""
+
+    async def budget(arguments: Arguments) -> str:
+        scope, session, bits = _budget(arguments)
+        return await egress.set_budget(scope, session, bits)
+
+    def describe(arguments: Arguments) -> str:
+        scope, session, bits = _budget(arguments)
+        return f"the egress budget of {session or scope} becomes {bits} bits"
+
+    return {"set-egress-budget": Deed(budget, describe)}
+
+
+def _budget(arguments: Arguments) -> tuple[Scope, str, int]:
+    """Return scope, session and bits of a budget.
+
+    Raises:
+        FormatError: it takes others, or they mean nothing.
+    """
+    session = arguments.get("session", "")
+    text = one_argument({k: v for k, v in arguments.items() if k != "session"}, "bits")
+    if not re.fullmatch("[0-9]{1,15}", text):
+        raise FormatError(f"{text!r} is no number of bits")
+    return ("session" if session else "day"), session, int(text)
 
 
 def _plain(do: Callable[[], Awaitable[str]], would: str, *, lasting: bool = False) -> Deed:

@@ -264,9 +264,9 @@ class Estate:
         self, budget: int, beacon: settings.Beacon, witnesses: tuple[settings.Witness, ...]
     ) -> Path:
         python = (sys.executable, "-m")
-        engine = (*python, "lydite.laboratory.leak", "--model", str(self._store / "model"))
-        engine += ("--port", str(self._ports["engine"]), "--name", self.model.name)
-        engine += ("--secret", str(self.sign))
+        engine = [*python, "lydite.laboratory.leak", "--model", str(self._store / "model")]
+        engine += ["--port", str(self._ports["engine"]), "--name", self.model.name]
+        engine += ["--secret", str(self.sign)]
         switch = (*python, "lydite.laboratory.machine")
         made = settings.Settings(
             upstream=f"http://127.0.0.1:{self._ports['engine']}",
