@@ -16,7 +16,7 @@ GO_TOOLS := golang-go golang-golang-x-mod-dev
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup tools demo example test test-all check lint format types contracts docs clean
+.PHONY: help setup tools demo example gateway-demo test test-all check lint format types contracts docs clean
 
 help: ## say what there is
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -46,6 +46,9 @@ demo: $(STAMP) ## one honest provider and six that cheat; exit 0 if every verdic
 
 example: $(STAMP) ## a whole deployment: client, nginx, gateways, two model servers, recomputer
 	@$(BIN)/lydite example $(ARGS)
+
+gateway-demo: $(STAMP) ## a governed gateway, attacked before your eyes
+	@$(BIN)/lydite gateway demo $(ARGS)
 
 test: $(STAMP) ## the tests, less those marked slow
 	$(BIN)/python -m pytest -m "not slow" $(ARGS)

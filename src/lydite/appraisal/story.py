@@ -18,6 +18,7 @@ from lydite.messages.entry import Entry
 from lydite.signing.dsse import Envelope, KeyId, PublicKey, key_id, open_envelope, payload_of
 
 Fields = Mapping[str, Any]
+_LONGEST = 80
 
 
 class Line(Message, frozen=True, kw_only=True):
@@ -118,9 +119,13 @@ def _joined(words: Callable[[Fields], str], fields: Fields) -> str:
 
 
 def _ordered(said: Fields) -> str:
-    given = " ".join(f"{name}={str(value)[:60]}" for name, value in said["arguments"].items())
+    given = " ".join(f"{name}={_short(value)}" for name, value in said["arguments"].items())
     dry = " (dry run)" if said["dryRun"] else ""
     return f"ordered: {said['action']}{dry} {given}".rstrip() + f": {said['why']}"
+
+
+def _short(value: str) -> str:
+    return value if len(value) <= _LONGEST else f"({len(value)} characters)"
 
 
 def _mode(said: Fields) -> str:

@@ -49,7 +49,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     text = "a governed gateway, attacked before your eyes"
     shown = commands.add_parser("demo", help=text, description=text)
     shown.add_argument("--out", type=Path, default=Path("out/gateway-demo"), help="where files go")
-    shown.add_argument("--budget-bits", type=int, default=400, help="what a session may carry out")
+    shown.add_argument("--budget-bits", type=int, default=1500, help="what a session may carry out")
     shown.add_argument("--json", action="store_true", help="print one JSON object")
 
 

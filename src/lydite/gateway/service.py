@@ -242,6 +242,8 @@ class Gateway:
         actions = deeds.of_operations(operations) | resealing.deeds(self._sealed)
         if self._modal is not None:
             actions |= deeds.of_modes(self._modal)
+        if self._egress is not None:
+            actions |= deeds.of_egress(self._egress)
         admin = Admin(authority, place, actions)
         await admin.recall()
         return routes(admin)

@@ -48,7 +48,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     directory: Path
     model: Path = Path("models/lydite-small")
     reference: Path = Path("data/reference/egress/lydite-small.json")
-    budget_bits: int = 400
+    budget_bits: int = 1500
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):

@@ -52,9 +52,7 @@ class Leak(Front):
         ids = await asyncio.to_thread(self._say, question)
         ended = bool(ids) and self.is_end(ids[-1])
         text = self.codec.decode(ids[:-1] if ended else ids)
-        yield Piece(
-            text=text, token_ids=tuple(ids), finish_reason="stop" if ended else "length"
-        )
+        yield Piece(text=text, token_ids=tuple(ids), finish_reason="stop" if ended else "length")
 
     def _say(self, question: Question) -> Sequence[int]:
         [sent], _ = self._model.send(self._method, [question], secret_of(question.seed))
