@@ -20,7 +20,7 @@ from lydite.gateway.intake import Store
 from lydite.gateway.keeper import Change, Keeper, World
 from lydite.gateway.sending import send
 from lydite.gateway.settings import CommandPower, Modes
-from lydite.gateway.upload import UploadConnection
+from lydite.gateway.upload import Port, UploadConnection
 from lydite.gateway.whitelist import Whitelist
 
 _NOTHING = ("true",)
@@ -99,8 +99,9 @@ async def _start(signed: Path, root: str, state: Path) -> tuple[Keeper, int]:
     )
     power = CommandPower(on=_NOTHING, off=_NOTHING)
     keeper = Keeper(Modes(store=str(store), power=power), world)
+    shared = Port(keeper, 60, None, set())
     server = await asyncio.get_running_loop().create_server(
-        lambda: UploadConnection(keeper, 60, None), "127.0.0.1", 0
+        lambda: UploadConnection(shared), "127.0.0.1", 0
     )
     keeper.start()
     await keeper.settled()

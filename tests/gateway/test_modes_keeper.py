@@ -5,19 +5,20 @@ was switched on with, and holds it to ``modes.step`` after each act.
 """
 
 import asyncio
+import contextlib
 import json
 import shutil
 import socket
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, event, settings
+from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -30,7 +31,7 @@ from lydite.gateway.keeper import Change, Keeper, World
 from lydite.gateway.modes import Answers, Arrived, Begin, Fail, Matched, PowerIsOff, State
 from lydite.gateway.power import stuck
 from lydite.gateway.settings import CommandPower, Modes
-from lydite.gateway.upload import UploadConnection
+from lydite.gateway.upload import Port, UploadConnection
 from lydite.gateway.whitelist import Whitelist
 from lydite.messages.mode import Cause, Mode
 from tests.gateway.guarded import make_model
@@ -106,9 +107,8 @@ class Office:
             clock_ms=lambda: 0,
         )
         self.keeper = Keeper(how, world)
-        self.server = await self.loop.create_server(
-            lambda: UploadConnection(self.keeper, 60, None), "127.0.0.1", 0
-        )
+        port = Port(self.keeper, 60, None, set())
+        self.server = await self.loop.create_server(lambda: UploadConnection(port), "127.0.0.1", 0)
         self.keeper.start()
 
     async def _enter(self, change: Change) -> None:
@@ -349,3 +349,64 @@ def bundle(signature: bytes, layout: bytes) -> Any:
 
 
 TestKept = pytest.mark.timeout(120)(Kept.TestCase)
+
+
+@pytest.fixture(scope="module")
+def office() -> Iterator[Office]:
+    made = Office()
+    made.start()
+    made.run(made.keeper.settled())
+    yield made
+    made.close()
+
+
+PIECES = st.sampled_from(
+    [
+        b"PUT /v1/upload/",
+        b"GET /v1/mode HTTP/1.1\r\n",
+        b"0" * 64,
+        b" HTTP/1.1\r\n",
+        b"Host: t\r\n",
+        b"Content-Length: 5\r\n",
+        b"Content-Length: -1\r\n",
+        b"Transfer-Encoding: chunked\r\n",
+        b"Expect: 100-continue\r\n",
+        b"\r\n",
+        b"\n",
+        b": ",
+    ]
+)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(PIECES | st.binary(max_size=30), max_size=9).map(b"".join))
+def test_no_noise_on_the_upload_port_changes_anything(office: Office, noise: bytes) -> None:
+    before = office.call(lambda: (office.keeper.state, office.keeper.last))
+    with office.connect() as peer:
+        peer.sendall(noise)
+        peer.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(ConnectionError):
+            answer = peer.recv(65536)
+            assert not answer or answer.startswith(b"HTTP/1.1 ")
+    assert office.call(lambda: (office.keeper.state, office.keeper.last)) == before
+
+
+def test_strangers_who_wait_cannot_take_all_memory(office: Office) -> None:
+    peers = [office.connect() for _ in range(80)]
+    try:
+        deadline = time.monotonic() + 5
+        while sum(hung_up(peer) for peer in peers) < 80 - 64:
+            assert time.monotonic() < deadline
+    finally:
+        for peer in peers:
+            peer.close()
+
+
+def hung_up(peer: socket.socket) -> bool:
+    peer.setblocking(False)
+    try:
+        return peer.recv(1) == b""
+    except BlockingIOError:
+        return False
+    except ConnectionError:
+        return True

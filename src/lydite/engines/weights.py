@@ -143,7 +143,7 @@ def check_manifest(directory: Path) -> Manifest:
         raise ConfigurationError(f"no {MANIFEST} in {directory}") from error
     except msgspec.DecodeError as error:
         raise FormatError(f"model manifest: {error}") from error
-    measured = measure(directory)
+    measured = measure(directory, stated.files[0].algorithm if stated.files else "sha256")
     if stated != measured:
         differing = sorted({f.name for f in {*stated.files} ^ {*measured.files}}) or ["root"]
         raise VerificationError(

@@ -21,7 +21,7 @@ from lydite.gateway.reading import RefusedError
 from lydite.gateway.recorder import Recorder
 from lydite.gateway.redfish import Redfish
 from lydite.gateway.settings import CommandPower, IpmiPower, Modes, Settings
-from lydite.gateway.upload import UploadConnection, report
+from lydite.gateway.upload import Port, UploadConnection, report
 from lydite.gateway.whitelist import Whitelist
 from lydite.messages import declaration
 from lydite.messages.canonical import decode, encode
@@ -110,8 +110,9 @@ class Modal:
             OSError: the port cannot be had.
         """
         modes, keeper = self._modes, self.keeper
+        port = Port(keeper, modes.stall_ms / 1000, modes.upload_token, set())
         self._server = await asyncio.get_running_loop().create_server(
-            lambda: UploadConnection(keeper, modes.stall_ms / 1000, modes.upload_token),
+            lambda: UploadConnection(port),
             modes.upload_host,
             modes.upload_port,
             ssl=tls,

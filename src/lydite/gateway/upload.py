@@ -9,7 +9,7 @@ import asyncio
 import hmac
 import re
 from collections.abc import Callable
-from typing import cast
+from typing import NamedTuple, cast
 
 import httptools
 import msgspec
@@ -26,6 +26,8 @@ _FIELDS = 100
 _HEAD_S = 10.0
 _LINGER_S = 2.0
 _SCRATCH_BYTES = 64 * 1024
+_MOST = 64
+"""How many connections there may be at once; more are hung up on."""
 _UPLOAD = re.compile(rb"/v1/upload/([0-9a-f]{64})")
 _MODE = b"/v1/mode"
 _STATUS = {
@@ -107,13 +109,23 @@ class _Head:
         self.fields.append((name.lower(), value))
 
 
+class Port(NamedTuple):
+    """What the connections of one upload port share."""
+
+    keeper: Keeper
+    stall_s: float
+    token: str | None
+    peers: "set[UploadConnection]"
+
+
 class UploadConnection(asyncio.BufferedProtocol):
     """One connection: a head, then at most one upload, then an answer."""
 
-    def __init__(self, keeper: Keeper, stall_s: float, token: str | None) -> None:
-        self._keeper = keeper
-        self._stall_s = stall_s
-        self._token = token
+    def __init__(self, port: Port) -> None:
+        self._peers = port.peers
+        self._keeper = port.keeper
+        self._stall_s = port.stall_s
+        self._token = port.token
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._scratch = bytearray(_SCRATCH_BYTES)
@@ -128,8 +140,12 @@ class UploadConnection(asyncio.BufferedProtocol):
     # asyncio.BufferedProtocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Give the head its time."""
+        """Give the head its time, or hang up when all places are taken."""
         self._transport = cast(asyncio.Transport, transport)
+        if len(self._peers) >= _MOST:
+            self._transport.abort()
+            return
+        self._peers.add(self)
         self._watch(_HEAD_S, self._too_slow)
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002
@@ -155,11 +171,12 @@ class UploadConnection(asyncio.BufferedProtocol):
         """Take an end before the last byte for what it is; wait for the answer otherwise."""
         if self._upload is not None and self._upload.missing:
             self._upload.fail(Cause.BROKEN_OFF)
-        return True
+        return self._upload is not None and not self._answered
 
     def connection_lost(self, *_: object) -> None:
         """End an upload that is not whole; one that is goes on without its client."""
         self._transport = None
+        self._peers.discard(self)
         if self._timer is not None:
             self._timer.cancel()
         if self._upload is not None and self._upload.missing:
