@@ -3,14 +3,18 @@
 import json
 import socket
 import time
+from collections.abc import Callable
 
 import pytest
 
+from lydite.gateway.reading import RefusedError, RequestReader
 from lydite.gateway.service import Gateway
 from lydite.gateway.settings import Limits
 from tests.gateway.conftest import Bench
 from tests.gateway.raw_client import CHAT, Wire, ask, get, post
-from tests.gateway.scripted_engine import chat, plain, script
+from tests.gateway.scripted_engine import chat, chunked, event, plain, script
+
+Eventually = Callable[[Callable[[], bool]], None]
 
 P = b"POST /v1/chat/completions HTTP/1.1\r\nHost: t\r\n"
 SMUGGLED = b"GET /v1/models HTTP/1.1\r\nHost: t\r\n\r\n"
@@ -63,6 +67,27 @@ MALFORMED = {
     "tls": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
     "nothing but noise": bytes(range(256)) * 4,
     "long target": b"GET /" + b"a" * 9_000 + b" HTTP/1.1\r\nHost: t\r\n\r\n",
+    "100 kB of fields": P + b"X: " + b"a" * 100_000 + b"\r\n\r\n",
+    "10 000 fields": P + b"X: a\r\n" * 10_000 + b"\r\n",
+    "1 MB target": b"GET /" + b"a" * 1_000_000 + b" HTTP/1.1\r\nHost: t\r\n\r\n",
+    "1 GB body": P + b"Content-Length: 1000000000\r\n\r\n",
+    "1 000 blank lines": b"\r\n" * 1000 + P + b"Content-Length: 0\r\n\r\n",
+    "100 kB chunk extension": P
+    + b"Transfer-Encoding: chunked\r\n\r\n1;x="
+    + b"a" * 100_000
+    + b"\r\na\r\n0\r\n\r\n",
+    "more extensions than body": P
+    + b"Transfer-Encoding: chunked\r\n\r\n"
+    + (b"1;" + b"x" * 200 + b"\r\na\r\n") * 1000,
+    "trailer that frames": P
+    + b"Transfer-Encoding: chunked\r\n\r\n0\r\nContent-Length: 3\r\n: x\r\n\r\nabc",
+    "line without colon": P + b"Content-Length 0\r\n\r\n",
+    "length with a letter": P + b"Content-Length: 3a\r\n\r\nabc",
+    "length in two lines": P + b"Content-Length: 3\r\n 4\r\n\r\nabcd",
+    "authority target": b"GET t:80 HTTP/1.1\r\nHost: t\r\n\r\n",
+    "fragment in target": b"GET /v1/models#x HTTP/1.1\r\nHost: t\r\n\r\n",
+    "space in target": b"GET /v1/models x HTTP/1.1\r\nHost: t\r\n\r\n",
+    "lower-case protocol": b"GET /v1/models http/1.1\r\nHost: t\r\n\r\n",
     "large field": P + b"X: " + b"a" * 40_000 + b"\r\n\r\n",
     "many fields": P + b"X: a\r\n" * 200 + b"\r\n",
 }
@@ -90,7 +115,7 @@ def test_a_head_that_never_ends_is_refused(gateway: Gateway, piece: bytes) -> No
         connection.send(piece)
         for _ in range(50):
             connection.send(b"\r\n" * 500 if piece == b"\r\n" else b"a" * 1000)
-        assert connection.read().status in (414, 431)
+        assert connection.read().status in (400, 414, 431)
         assert connection.closed()
 
 
@@ -188,3 +213,52 @@ def test_a_port_that_is_taken_leaves_nothing_running(bench: Bench) -> None:
     ):
         bench.gateway("taken", port=taken.getsockname()[1])
     assert ask(bench.gateway("taken").port, get(b"/v1/keys")).status == 200
+
+
+def test_connections_of_one_address_beyond_their_limit_are_closed(bench: Bench) -> None:
+    few = bench.gateway("peers", limits=Limits(connections_per_peer=2, sweep_ms=20))
+    with Wire(few.port) as a, Wire(few.port) as b:
+        for each in (a, b):
+            assert each.ask(get(b"/v1/keys")).status == 200
+        with Wire(few.port) as third:
+            assert third.closed()
+    time.sleep(0.05)
+    assert ask(few.port, get(b"/v1/keys")).status == 200
+
+
+def test_a_client_that_reads_nothing_is_dropped_and_the_engine_stopped(
+    bench: Bench, eventually: Eventually
+) -> None:
+    limits = Limits(idle_timeout_ms=300, sweep_ms=20)
+    strict = bench.gateway("unread", limits=limits)
+    raw = chunked([event({"content": "x" * 60_000})] * 200)[:-5]
+    with Wire(strict.port) as connection:
+        connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        asked = len(bench.engine.seen)
+        connection.send(post(CHAT, json.dumps(script(raw, hang=True)).encode()))
+        eventually(lambda: len(bench.engine.seen) > asked)
+        seen = bench.engine.seen[-1]
+        eventually(lambda: not bench.engine._writers or seen.closed_at is not None)
+        connection._rest()
+
+
+class Nobody:
+    """An owner of a reader without a socket, which lets every path in."""
+
+    def admit(self, method: bytes, target: bytes) -> None:
+        """Let it in."""
+
+    def under_way(self) -> bool:
+        return False
+
+    def go_on(self) -> None:
+        """Say nothing."""
+
+
+def test_what_is_too_much_is_let_go_at_once() -> None:
+    reader = RequestReader(Nobody(), Limits(body_bytes=100_000), time.monotonic)
+    reader.feed(P + b"Transfer-Encoding: chunked\r\n\r\n")
+    for _ in range(10):
+        reader.feed(b"8000\r\n" + bytes(32768) + b"\r\n")
+    assert [type(each) for each in reader.ready] == [RefusedError]
+    assert not reader._body

@@ -4,6 +4,7 @@ What it reads is parsed in ``reading``. Knows nothing of where requests lead.
 """
 
 import asyncio
+import socket
 from collections.abc import Callable
 from typing import Protocol, cast
 
@@ -12,6 +13,8 @@ from lydite.gateway.reading import RefusedError, Request, RequestReader
 from lydite.gateway.settings import Limits
 
 _WRITE_HIGH_BYTES = 64 * 1024
+_SEND_BUFFER_BYTES = 128 * 1024
+"""What the system holds of an answer; left alone it lets an idle reader take megabytes."""
 _LINGER_S = 1.0
 
 
@@ -94,7 +97,8 @@ class ClientConnection(asyncio.Protocol):
         """Drop a connection that is too slow; let a running handler look at its own timeouts."""
         if self._handler is not None:
             self._handler.sweep(now)
-            return
+            if not self._paused:
+                return
         if self._transport is None:
             return
         unsent = self._transport.get_write_buffer_size()
@@ -140,6 +144,7 @@ class ClientConnection(asyncio.Protocol):
             self._transport.abort()
             return
         self._transport.set_write_buffer_limits(high=_WRITE_HIGH_BYTES)
+        _bound_send_buffer(self._transport)
         self._reader.deadline = self._now() + self._limits.head_timeout_ms / 1000
 
     def data_received(self, data: bytes) -> None:
@@ -168,6 +173,7 @@ class ClientConnection(asyncio.Protocol):
     def pause_writing(self) -> None:
         """Pass the client's pace on to the handler."""
         self._paused = True
+        self._reader.deadline = self._now() + self._limits.idle_timeout_ms / 1000
         if self._handler is not None:
             self._handler.pause()
 
@@ -208,6 +214,13 @@ class ClientConnection(asyncio.Protocol):
             self._transport.write_eof()
         else:
             self._transport.close()
+
+
+def _bound_send_buffer(transport: asyncio.Transport) -> None:
+    """Keep the system from taking much of an answer that its client does not read."""
+    connection = transport.get_extra_info("socket")
+    if connection is not None:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
 
 
 def _address(transport: asyncio.Transport) -> str:

@@ -18,6 +18,9 @@ from lydite.gateway.known import Known
 from lydite.gateway.settings import Limits
 
 _BODY_FLOOR_BYTES_PER_S = 16 * 1024
+_FRAMES_BYTES = 64 * 1024
+"""Room for head, chunk sizes and extensions, beside sixteen bytes for each of the body."""
+_BLANK_LINES = b"\r\n\r\n\r\n"
 _NO_UPGRADE = "no other protocol is spoken here"
 
 
@@ -83,6 +86,9 @@ class RequestReader:
         """When the client must have done what it is about, in the loop's seconds."""
         self._over = False
         self._loose_bytes = 0
+        self._raw_bytes = 0
+        self._begun = False
+        """Whether a message has begun that is not over."""
         self._known: Known[RequestHead] | None = None
         self._came: bytes | None = None
         self._due: RequestHead | None = None
@@ -106,15 +112,19 @@ class RequestReader:
             if self._due is not None:
                 self._finish_known(self._due, data)
             elif self._known is None or not self._begin_known(self._known, data):
+                if data.startswith(_BLANK_LINES) and self._in_head and not self._begun:
+                    raise RefusedError(400, "blank lines before a request")
                 self._parse(data)
         except RefusedError as refusal:
             self._over = True
+            self._body = []
             self.ready.append(refusal)
 
     # Callbacks of httptools.
 
     def on_message_begin(self) -> None:
         """Start over."""
+        self._begun = True
         if len(self.ready) + self._owner.under_way() > 1:
             raise RefusedError(400, "too many requests at once on one connection")
         self._reset()
@@ -163,6 +173,7 @@ class RequestReader:
         """Queue the request; keep-alive is known only here."""
         old = self._parser.get_http_version() == "1.0"
         self._in_head = True
+        self._begun = False
         keep = self._parser.should_keep_alive() and not old
         head = RequestHead(
             self._parser.get_method(), self._target, self._fields, keep=keep, old=old
@@ -218,11 +229,18 @@ class RequestReader:
         if self._loose_bytes > self._limits.head_bytes:
             raise RefusedError(431, "head too large", Reason.TOO_LARGE)
 
+    def _check_framing(self, whole: int) -> None:
+        """Bound what comes around a body, as extensions of chunks do; ``whole`` requests stay."""
+        if self._raw_bytes > _FRAMES_BYTES + 16 * self._body_bytes:
+            del self.ready[whole:]
+            raise RefusedError(400, "more framing than body", Reason.TOO_LARGE)
+
     def _parse(self, data: bytes) -> None:
         """Feed the parser, and let every way in which it refuses become one."""
         loose, whole = self._in_head, len(self.ready)
         if loose and not self._loose_bytes:
             self._came = data
+            self._raw_bytes = 0
             self.deadline = self._now() + self._limits.head_timeout_ms / 1000
         try:
             self._parser.feed_data(data)
@@ -236,6 +254,9 @@ class RequestReader:
             raise RefusedError(400, f"malformed request: {error}") from error
         if loose and self._in_head and len(self.ready) == whole:
             self._count_loose(len(data))
+        self._raw_bytes += len(data)
+        if not self._begun or not self._in_head:
+            self._check_framing(whole)
 
 
 def _is_special(fields: list[Field]) -> bool:
@@ -258,5 +279,5 @@ def _check_head(version: str, target: bytes, fields: list[Field]) -> None:
         raise RefusedError(400, "transfer coding other than chunked")
     if heads.values(fields, b"upgrade"):
         raise RefusedError(400, _NO_UPGRADE)
-    if not target.startswith(b"/") or not target.isascii():
+    if not target.startswith(b"/") or not target.isascii() or b"#" in target:
         raise RefusedError(400, "the target must be a path in ASCII")
