@@ -84,7 +84,7 @@ def test_upstreams_change_under_load_and_no_request_is_dropped(
     assert check_log(settings, [wire.from_stream(got.body)[0]]) == len(outcomes) + 2
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_what_cannot_change_is_refused_by_name_and_nothing_changes(
     bench: Bench, other: ScriptedEngine, tmp_path: Path, workers: int
 ) -> None:
@@ -102,7 +102,7 @@ def test_what_cannot_change_is_refused_by_name_and_nothing_changes(
     assert running.end() == 0
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_certificates_are_read_again_even_if_no_setting_changed(
     bench: Bench, tmp_path: Path, workers: int
 ) -> None:
@@ -195,7 +195,7 @@ def test_reloads_again_and_again_under_load_lose_nothing(bench: Bench, tmp_path:
     settings = prepare(tmp_path, bench.engine.url, workers=2)
     running = Running(settings, tmp_path)
     load = Load(running.port)
-    for turn in range(10):
+    for turn in range(5):
         changed = Limits(sweep_ms=50, connections=4000 + turn)
         reload(running, msgspec.structs.replace(settings, limits=changed))
     held = load.end()

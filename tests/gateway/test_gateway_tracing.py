@@ -146,6 +146,7 @@ def test_a_trace_context_that_makes_no_sense_harms_nothing(
     got = ask(gateway.port, post(CHAT, body(plain(chat())), b"Traceparent: %s\r\n" % context))
     assert got.status in {200, 400}
     assert ask(gateway.port, post(CHAT, body(plain(chat())))).status == 200
+    bench.stop(gateway)
 
 
 def test_a_collector_that_is_gone_holds_nobody_up(bench: Bench, tmp_path: Path) -> None:

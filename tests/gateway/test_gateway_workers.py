@@ -277,11 +277,25 @@ def test_a_worker_that_gets_the_terminals_signals_waits_for_the_main_process(
     assert running.end(signal.SIGINT) == 0
 
 
-def test_settings_that_no_worker_can_follow_stop_the_start(bench: Bench, tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_port_that_is_taken_stops_the_start(bench: Bench, tmp_path: Path, shared: bool) -> None:
+    """Sockets that could be shared by anybody are still not shared with another gateway."""
+    with socket.create_server(("127.0.0.1", 0), reuse_port=shared) as taken:
         settings = prepare(tmp_path, bench.engine.url, workers=WORKERS, port=taken.getsockname()[1])
         with pytest.raises(RuntimeError, match="cannot listen"):
             Running(settings, tmp_path)
+
+
+def test_what_a_stop_breaks_off_has_its_receipt(bench: Bench, tmp_path: Path) -> None:
+    limits = Limits(sweep_ms=50, drain_ms=200)
+    settings = prepare(tmp_path, bench.engine.url, workers=WORKERS, limits=limits)
+    running = Running(settings, tmp_path)
+    with Wire(running.port) as connection:
+        connection.send(post(CHAT, json.dumps(script(chat_stream(), [200], pause_s=5)).encode()))
+        time.sleep(0.3)
+        assert running.end() == 0
+        assert not connection.read().whole
+    assert check_log(settings, []) == 2
 
 
 def test_an_opening_comes_whole_through_a_worker(bench: Bench, tmp_path: Path) -> None:

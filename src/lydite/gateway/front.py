@@ -5,9 +5,11 @@ the same in the one process of a small gateway and in each worker of a large one
 """
 
 import asyncio
+import contextlib
 import logging
 import socket
 import ssl
+import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 
 _BACKLOG = 1024
 _DRAIN_LOOK_S = 0.02
+_CLAIMS = 10
+_CLAIM_S = 0.05
 _logger = logging.getLogger(__name__)
 
 
@@ -231,9 +235,24 @@ def places(settings: Settings) -> list[socket.socket]:
     """
     if settings.workers == 1:
         return [bind(settings.host, settings.port)]
+    _claim(settings.host, settings.port)
     made = [bind(settings.host, settings.port, shared=True)]
     port = made[0].getsockname()[1]
     return made + [bind(settings.host, port, shared=True) for _ in range(settings.workers - 1)]
+
+
+def _claim(host: str, port: int) -> None:
+    """Make sure that no other gateway shares this port; wait for the end of one that was killed.
+
+    Raises:
+        OSError: the address cannot be had.
+    """
+    for _ in range(_CLAIMS):
+        with contextlib.suppress(OSError):
+            bind(host, port).close()
+            return
+        time.sleep(_CLAIM_S)
+    bind(host, port).close()
 
 
 def bind(host: str, port: int, *, shared: bool = False) -> socket.socket:

@@ -40,6 +40,9 @@ from lydite.gateway.recorder import Done
 from lydite.gateway.settings import Settings
 
 _COUNT_S = 0.5
+_LOOK_S = 0.01
+_LAST_DRAFTS_S = 3.0
+"""Less than the main process waits beyond the time that answers get."""
 _logger = logging.getLogger(__name__)
 
 
@@ -52,6 +55,11 @@ class RemoteRecords:
         self._number = 0
         self.failing = False
         """What the main process said last."""
+
+    @property
+    def waiting(self) -> int:
+        """How many drafts are not yet settled."""
+        return len(self._waiting)
 
     def clock_ms(self) -> int:
         """Return the time of day in milliseconds since 1970."""
@@ -172,9 +180,16 @@ class Worker:
     async def _drain(self) -> None:
         if self._front is not None:
             await self._front.stop()
+            await self._last_drafts()
             self._report(self._front)
         self._errands.flush()
         self._over.set()
+
+    async def _last_drafts(self) -> None:
+        """Wait until what was broken off at the end is recorded as such."""
+        deadline = time.monotonic() + _LAST_DRAFTS_S
+        while self._remote.waiting and time.monotonic() < deadline:
+            await asyncio.sleep(_LOOK_S)
 
     async def _count(self, plane: Front) -> None:
         while True:
