@@ -13,7 +13,7 @@ from lydite.appraisal.outcome import Outcome, Proven, Stage
 from lydite.appraisal.receipts import Served
 from lydite.auditor.casebook import Casebook
 from lydite.auditor.watch import Watch
-from lydite.errors import FormatError, LyditeError, Reason, UnavailableError
+from lydite.errors import FormatError, Reason, UnavailableError
 from lydite.messages.canonical import decode
 from lydite.signing import notes
 from lydite.signing.dsse import Envelope, payload_of
@@ -77,20 +77,19 @@ class Outcomes:
             UnavailableError: none knows it (``NOT_IN_LOG``), or those that might do not answer.
         """
         home = self._homes.get(receipt_id)
-        silent: LyditeError | None = None
+        silent, said = None, ""
         likely = sorted(self._watches, key=lambda watch: not watch.place.healthy)
         for watch in likely if home is None else (home,):
             try:
                 served = decode(watch.clients.client.receipt(receipt_id), Served, limit=1 << 20)
-            except UnavailableError as error:
-                silent = silent if error.reason is Reason.NOT_IN_LOG else error
-            except FormatError as error:
-                silent = error
+            except (FormatError, UnavailableError) as error:
+                if error.reason is not Reason.NOT_IN_LOG:
+                    silent, said = error.reason, watch.told(error)
             else:
                 self._remember(receipt_id, watch)
                 return Located(watch, served)
         if silent is not None:
-            raise UnavailableError(f"a gateway does not answer: {silent}", silent.reason)
+            raise UnavailableError(f"a gateway does not answer: {said}", silent)
         raise UnavailableError(f"no gateway knows receipt {receipt_id}", Reason.NOT_IN_LOG)
 
     def _remember(self, receipt_id: str, watch: Watch) -> None:

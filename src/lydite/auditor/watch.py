@@ -85,7 +85,6 @@ class Standing(Message, frozen=True, kw_only=True):
     waiting: Count
     withheld: Count
     epochs: Count
-    bundle: str
 
 
 class Watch:
@@ -124,13 +123,18 @@ class Watch:
             self._heard_s = time.monotonic()
         except UnavailableError as error:
             silent_s = time.monotonic() - self._heard_s
-            self._outcome = (Tier.NONE, error.reason, str(error))
+            detail = self.told(error)
+            self._outcome = (Tier.NONE, error.reason, detail)
             if silent_s >= self.terms.silence_s:
-                self._fault(error.reason, f"nothing for {silent_s:.0f} s: {error}")
+                self._fault(error.reason, f"nothing for {silent_s:.0f} s: {detail}")
         except LyditeError as error:
-            self._outcome = (Tier.NONE, error.reason, str(error))
-            self._fault(error.reason, str(error))
+            self._outcome = (Tier.NONE, error.reason, self.told(error))
+            self._fault(error.reason, self.told(error))
         self.place.shut = self.terms.alarms.stops(self.place.provider)
+
+    def told(self, error: LyditeError) -> str:
+        """Return what an error says, with the gateway's name for its address: others read this."""
+        return str(error).replace(self.clients.auditor.url, self.place.name)
 
     def look(self) -> None:
         """Read what is new in the log; the declaration in it says what the gateway serves.
@@ -192,7 +196,6 @@ class Watch:
             waiting=waiting,
             withheld=self._withheld,
             epochs=epochs,
-            bundle=str(self.bundle) if verdict else "",
         )
 
     def _audit(self) -> None:

@@ -20,6 +20,7 @@ from lydite.laboratory.deployment import Deployment
 from lydite.messages import alarm, cannot
 from lydite.messages.commitment import Salt
 from lydite.messages.tier import Tier
+from lydite.openai import verified_client
 from lydite.signing.dsse import open_envelope
 
 PATH: Final = "/v1/completions"
@@ -71,7 +72,9 @@ class Client:
 
     def ask_own(self, max_tokens: int) -> None:
         """Send a few requests and keep their receipts."""
-        with OpenAI(base_url=f"{self._base}/v1", api_key="none", max_retries=0) as sdk:
+        http_client = verified_client(self._trust)  # an answer without its receipt raises
+        base = f"{self._base}/v1"
+        with OpenAI(base_url=base, api_key="none", max_retries=0, http_client=http_client) as sdk:
             for prompt in _PROMPTS:
                 raw = sdk.completions.with_raw_response.create(
                     model=self._model, prompt=prompt, max_tokens=max_tokens

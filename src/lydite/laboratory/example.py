@@ -239,7 +239,7 @@ def _settled(client: Client, state: Example) -> bool:
         server.drawn, server.tokens = said["audited"], said["tokens"]
         server.log10_e = said["log10EMilli"] / 1000
         server.alarm = alarms.get(said["provider"], "")
-        server.bundle = said["bundle"]
+        server.bundle = f"{state.directory}/{server.name}.bundle.json" if said["audited"] else ""
         server.routed = said["routed"]
     return client.settled(state.sent)
 
