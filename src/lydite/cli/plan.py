@@ -157,7 +157,8 @@ def _coverage_figures(
 def _upload(arguments: argparse.Namespace) -> Result:
     rates = _rates(arguments)
     if arguments.hash_rate is None:
-        arguments.hash_rate = max(rate.bytes_per_s for rate in rates)
+        whole = [rate for rate in rates if rate.name.startswith("upload")]
+        arguments.hash_rate = max(rate.bytes_per_s for rate in whole or rates)
     inputs = taken(arguments, upload.Upload)
     if arguments.vary:
         return _varied(arguments, inputs, _upload_figures)

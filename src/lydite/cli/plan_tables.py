@@ -277,21 +277,24 @@ def upload(
     rows: Sequence[tuple[uploads.Rate, float, uploads.Times]],
     attacks: Sequence[uploads.Attack],
 ) -> str:
-    """Return the times by link and rate of hashing, and what can be tried in them."""
+    """Return the times by rate of hashing and by link, and what can be tried in them."""
+    links = sorted({link for _, link, _ in rows})
+    by_rate: dict[uploads.Rate, dict[float, uploads.Times]] = {}
+    for rate, link, each in rows:
+        by_rate.setdefault(rate, {})[link] = each
+    first = next(iter(by_rate.values()))
     times = table(
         (
-            ("hashing", "link", "link", "hash", "both at once", "in turn", "then loading"),
+            ("measured", "rate", "alone", *(f"{link:g} Gbit/s" for link in links)),
+            ("the link alone", "", "", *(seconds(first[link].link_s) for link in links)),
             *(
                 (
-                    f"{rate.name}: {size(rate.bytes_per_s)}/s",
-                    f"{link:g} Gbit/s",
-                    seconds(each.link_s),
-                    seconds(each.hash_s),
-                    f"{seconds(each.streamed_s)} ({each.bound})",
-                    seconds(each.afterwards_s),
-                    seconds(each.load_s),
+                    rate.name,
+                    f"{size(rate.bytes_per_s)}/s",
+                    seconds(at[links[0]].hash_s),
+                    *(f"{seconds(at[link].streamed_s)} ({at[link].bound})" for link in links),
                 )
-                for rate, link, each in rows
+                for rate, at in by_rate.items()
             ),
         )
     )
@@ -300,12 +303,15 @@ def upload(
         f"{each.remains}"
         for each in attacks
     ]
-    first = (
-        f"{size(inputs.size)}, {amount(inputs.servers_per_link)} server(s) a link, reloaded each "
-        f"{inputs.reload_hours:g} h: {percent(own.lost)} of time is lost at {inputs.link:g} Gbit/s"
+    said = (
+        f"{size(inputs.size)}, {amount(inputs.servers_per_link)} server(s) a link. At "
+        f"{size(inputs.hash_rate)}/s and {inputs.link:g} Gbit/s: {seconds(own.streamed_s)}, hashed "
+        f"on the way ({seconds(own.afterwards_s)}, hashed afterwards), then {seconds(own.load_s)} of "
+        f"loading at {inputs.load_link:g} Gbit/s; with a reload each {inputs.reload_hours:g} h, "
+        f"{percent(own.lost)} of the time is lost"
     )
     lines = [
-        first,
+        _wrapped(said, ""),
         times,
         "what can be tried meanwhile:\n" + "\n".join(_wrapped(each) for each in tried),
     ]
