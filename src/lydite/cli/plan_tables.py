@@ -306,8 +306,8 @@ def upload(
     said = (
         f"{size(inputs.size)}, {amount(inputs.servers_per_link)} server(s) a link. At "
         f"{size(inputs.hash_rate)}/s and {inputs.link:g} Gbit/s: {seconds(own.streamed_s)}, hashed "
-        f"on the way ({seconds(own.afterwards_s)}, hashed afterwards), then {seconds(own.load_s)} of "
-        f"loading at {inputs.load_link:g} Gbit/s; with a reload each {inputs.reload_hours:g} h, "
+        f"on the way ({seconds(own.afterwards_s)}, hashed afterwards), then {seconds(own.load_s)} "
+        f"of loading at {inputs.load_link:g} Gbit/s; with a reload each {inputs.reload_hours:g} h, "
         f"{percent(own.lost)} of the time is lost"
     )
     lines = [
