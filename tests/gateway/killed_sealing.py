@@ -22,17 +22,14 @@ _count, _fatal = 0, int(sys.argv[3])
 
 
 def fatal(step: Callable[..., Any]) -> Callable[..., Any]:
-    """Return ``step``, before and after which the process may be killed."""
+    """Return ``step``, before which the process may be killed: after it is before the next."""
 
     def counted(*arguments: Any, **named: Any) -> Any:
         global _count
-        for again in range(2):
-            _count += 1
-            if _count == _fatal:
-                os.kill(os.getpid(), signal.SIGKILL)
-            if not again:
-                result = step(*arguments, **named)
-        return result
+        _count += 1
+        if _count == _fatal:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return step(*arguments, **named)
 
     return counted
 

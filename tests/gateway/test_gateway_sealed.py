@@ -329,7 +329,13 @@ def test_a_gateway_that_is_sealed_late_keeps_its_log(engine: Bench) -> None:
         held = flip(before)
         assert "log/wal" in made.refused("state-changed")
         before.write_bytes(held)
+        assert not (made.state / "vault.secret").exists()
+        running = made.start()
+        play(running.port, plain(chat()))
+        assert running.end(signal.SIGKILL) == -signal.SIGKILL
         made.works()
+        (made.state / "vault.secret").write_bytes(b"0" * 32)
+        made.refused("state-changed")
     finally:
         made.close()
 

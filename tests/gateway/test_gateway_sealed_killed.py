@@ -57,7 +57,7 @@ def survive(machine: Machine, what: str, every: int) -> None:
 
 def test_killed_while_it_runs_it_starts_again(machine: Machine) -> None:
     assert go(machine, "enrol", NEVER)
-    survive(machine, "run", 29)
+    survive(machine, "run", 17)
 
 
 @pytest.mark.slow

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from lydite.gateway.generations import unsealed_secret
+from lydite.errors import Reason, SealError
+from lydite.gateway.generations import destroy, unsealed_secret
 from lydite.gateway.pairs import Journal
 from lydite.gateway.pledges import Drawer
 from lydite.gateway.recorder import Recorder
@@ -14,6 +15,8 @@ from lydite.gateway.vault import SEGMENT_BYTES, Vault
 from lydite.signing.dsse import KeyId
 from lydite.signing.keys import Signer
 
+OPEN_SECRET, ENCLOSED_SECRET = "vault.secret", "vault.sealed"
+"""The vault's secret where there is no device, and what became of it when there was one later."""
 _LEAST_SEGMENTS = 16
 
 
@@ -22,11 +25,26 @@ def open_vault(settings: Settings, sealed: Sealed | None) -> Vault:
 
     Raises:
         ConfigurationError: its secret cannot be used.
+        SealError: its secret lies in the open and should not, or was altered.
         StorageError: it is damaged, or the disk refuses.
     """
     state, room = Path(settings.state), settings.retention.vault_bytes
-    secret = sealed.derive("vault") if sealed else unsealed_secret(state / "vault.secret")
+    secret = _sealed_secret(state, sealed) if sealed else unsealed_secret(state / OPEN_SECRET)
     return Vault(state / "vault", secret, room, min(SEGMENT_BYTES, room // _LEAST_SEGMENTS))
+
+
+def enclose_secret(state: Path, sealed: Sealed) -> None:
+    """Encrypt the secret of a vault that was there before the device, and remove it in the open."""
+    secret = state / OPEN_SECRET
+    if secret.exists():
+        sealed.enclose(state / ENCLOSED_SECRET, unsealed_secret(secret))
+        destroy(secret)
+
+
+def _sealed_secret(state: Path, sealed: Sealed) -> bytes:
+    if (state / OPEN_SECRET).exists():
+        raise SealError(Reason.NOT_SEALED, f"{OPEN_SECRET} lies in the open")
+    return sealed.disclose(state / ENCLOSED_SECRET) or sealed.derive("vault")
 
 
 def keeper(

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from lydite.errors import ConfigurationError, Reason, SealError, StorageError
-from lydite.gateway import enrolment, measured, standing
+from lydite.gateway import archive, enrolment, measured, standing
 from lydite.gateway.enrolment import Enrolment, derive
 from lydite.gateway.pairs import Journal
 from lydite.gateway.sealed import connected, holding, opened
@@ -49,6 +49,7 @@ def enrol(settings: Settings) -> dict[str, str]:
             if not keys.is_wrapped(path):
                 sealed.expect(keys.load(path), role)
                 keys.wrap(path, sealed.derive(f"key/{role}"))
+        archive.enclose_secret(directory, sealed)
         sealed.leave()
     try:
         return {role: sealed.signer(role).public.hex() for role in paths}

@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
+from nacl.exceptions import CryptoError
+from nacl.secret import SecretBox
 
 from lydite.errors import ConfigurationError, Reason, SealError
 from lydite.gateway import enrolment, measured, standing
@@ -63,6 +65,29 @@ class Sealed:
     def derive(self, label: str) -> bytes:
         """Return the 32 bytes that belong to ``label``, the same on every start."""
         return derive(self._secret, label)
+
+    def enclose(self, path: Path, content: bytes) -> None:
+        """Put ``content`` into a file of the state directory that only this device opens.
+
+        Raises:
+            StorageError: the disk refuses.
+        """
+        box = SecretBox(self.derive(f"file/{path.name}"))
+        disk.place(path, box.encrypt(content), durable=True)
+
+    def disclose(self, path: Path) -> bytes | None:
+        """Return what was put into a file with ``enclose``, or None if nothing was.
+
+        Raises:
+            SealError: it was altered (``STATE_CHANGED``).
+            StorageError: the disk refuses.
+        """
+        content = disk.read(path)
+        try:
+            box = SecretBox(self.derive(f"file/{path.name}"))
+            return None if content is None else box.decrypt(content)
+        except (CryptoError, ValueError) as error:
+            raise SealError(Reason.STATE_CHANGED, f"{path.name} was altered") from error
 
     def check_settings(self, settings: Settings) -> None:
         """Refuse new settings for a running gateway that were not accepted with ``reseal``.
