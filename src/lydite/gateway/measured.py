@@ -24,16 +24,18 @@ from lydite.errors import ConfigurationError, Reason, SealError
 from lydite.gateway.settings import Settings
 from lydite.messages.canonical import encode
 
-_NATIVE = (
+_FIRST = (
     "cryptography.hazmat.bindings._rust",
     "ctypes",
     "httptools",
+    "lydite.gateway.worker",
     "msgspec",
     "nacl.bindings",
     "ssl",
     "uvloop",
 )
-"""Imported before the process is looked at, so that it looks the same at every start."""
+"""Imported before the process is looked at, so that it looks the same at every start, and so that
+compiled copies of what workers load have been looked at as well."""
 _NOT_CODE = {"__pycache__", "site-packages", "dist-packages", "test"}
 _STARTERS = ("*.pth", "sitecustomize.py", "usercustomize.py")
 _NOWHERE = "/nonexistent"
@@ -64,7 +66,7 @@ def measure(settings: Settings) -> Measurement:
             (``BINARY_CHANGED``).
         ConfigurationError: a file cannot be read.
     """
-    for name in _NATIVE:
+    for name in _FIRST:
         importlib.import_module(name)
     named = dict(_files())
     seen = {path.resolve() for path in named.values()}
@@ -78,7 +80,6 @@ def import_from_source() -> None:
     """Have what is imported from now on compiled from its source, which is what was measured."""
     sys.pycache_prefix = _NOWHERE
     sys.dont_write_bytecode = True
-    os.environ |= {"PYTHONPYCACHEPREFIX": _NOWHERE, "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 def differences(before: dict[str, str], after: dict[str, str]) -> list[str]:

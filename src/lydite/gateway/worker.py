@@ -16,7 +16,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 from lydite.errors import LyditeError
-from lydite.gateway import front, running
+from lydite.gateway import front, measured, running
 from lydite.gateway.answers import Answer, Route, Table
 from lydite.gateway.channel import (
     Answered,
@@ -167,6 +167,8 @@ class Worker:
         self._errands.send(Ready(refusal))
 
     async def _begin(self, settings: Settings) -> None:
+        if settings.device is not None:
+            measured.import_from_source()
         prepared = front.prepare(settings)
         plane = Front(prepared, self._remote, self._routes, asyncio.get_running_loop())
         await plane.start([self._listener])
