@@ -52,7 +52,7 @@ def survive(machine: Machine, what: str, every: int) -> None:
     for step in range(1, steps + 1, every):
         killed += go(machine, what, step) is None
     assert go(machine, what, NEVER) is not None
-    assert killed * every >= steps - every
+    assert killed * every >= steps * 2 // 3, "a start after a crash has fewer steps"
 
 
 def test_killed_while_it_runs_it_starts_again(machine: Machine) -> None:
