@@ -16,6 +16,7 @@ import msgspec
 import openai
 import pytest
 
+from lydite.appraisal import promises
 from lydite.appraisal.trust import Anchor, of_anchor
 from lydite.cli.main import main
 from lydite.errors import ConfigurationError, LyditeError, Reason, VerificationError
@@ -23,7 +24,7 @@ from lydite.gateway.service import Gateway
 from lydite.messages.canonical import encode
 from lydite.messages.tier import Tier
 from lydite.openai import client as clients
-from lydite.openai import verified_async_client, verified_client
+from lydite.openai import ledger, verified_async_client, verified_client
 from lydite.signing.keys import Signer
 from tests.gateway.conftest import Bench
 from tests.gateway.scripted_engine import chat, chunked, events, plain, script
@@ -429,6 +430,8 @@ def test_a_key_alone_verifies_answers_but_no_proofs(gateway: Gateway, anchor: An
     with pytest.raises(ConfigurationError) as caught:
         http.receipts.settle()
     assert caught.value.reason is Reason.NO_TRUST_ANCHORS
+    with pytest.raises(ConfigurationError, match="to watch"):
+        verified_client(anchor.gateway_key, watch_s=1.0)
 
 
 def test_ways_around_the_checks_are_refused(anchor: Anchor) -> None:
@@ -440,3 +443,28 @@ def test_ways_around_the_checks_are_refused(anchor: Anchor) -> None:
 
 def test_the_library_is_that_of_the_installed_sdk() -> None:
     assert clients._library() is (httpx2 if int(openai.__version__[0]) >= 3 else httpx)
+
+
+def test_memory_is_bounded_and_the_journal_keeps_what_is_forgotten(
+    gateway: Gateway, anchor: Anchor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger, "KEPT", 2)
+    http = verified_client(anchor, journal=tmp_path / "journal")
+    for _ in range(3):
+        http.post(url(gateway) + CHAT, json={"messages": MESSAGES})
+    assert len(http.receipts.kept) == len(http.receipts.pending) == 2
+    assert len(promises.parse_journal((tmp_path / "journal").read_bytes())) == 3
+
+
+def test_settling_in_two_threads_finds_each_fault_once(gateway: Gateway, anchor: Anchor) -> None:
+    http = verified_client(anchor, deadline_s=-1)
+    for _ in range(20):
+        http.post(url(gateway) + CHAT, json={"messages": MESSAGES})
+    fetching(http, lambda _: None)
+    threads = [threading.Thread(target=http.receipts.settle) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(http.receipts.faults) == 20
+    assert http.receipts.pending == ()

@@ -21,7 +21,8 @@ from lydite.openai.ledger import DEADLINE_S, Fetch, Receipts
 from lydite.signing.dsse import PublicKey
 
 _NEW_SDK = 3
-_SETTINGS = ("verify", "cert", "proxy", "trust_env", "timeout")
+_SETTINGS = ("verify", "cert", "proxy", "trust_env")
+_FETCH_TIMEOUT_S = 10.0
 _INNER = ("verify", "cert", "trust_env", "http1", "http2", "limits", "proxy")
 """Settings of a client that its transport is made with, if it is given none."""
 _LIMIT_BYTES = 1 << 20
@@ -78,6 +79,8 @@ def _client(
     options = Options(**own)
     pins, trust = pinned(whom, options)
     settings = {"timeout": _TIMEOUT_S, "follow_redirects": False, **settings}
+    if trust is None and options.watch_s is not None:
+        raise ConfigurationError("to watch a log takes an anchor or a trust file, not only a key")
     receipts = Receipts(
         trust,
         _fetch(library, settings),
@@ -167,8 +170,9 @@ def _read(path: Path) -> Anchor | Trust:
 
 
 def _fetch(library: Any, settings: dict[str, Any]) -> Fetch:
-    """Return how statements are fetched: plainly, with the same TLS, proxy and patience."""
+    """Return how statements are fetched: plainly, with the same TLS and proxy."""
     known = {name: settings[name] for name in _SETTINGS if name in settings}
+    known["timeout"] = _FETCH_TIMEOUT_S
 
     def fetch(url: str) -> bytes | None:
         try:

@@ -1,11 +1,14 @@
 """What a verified client keeps: the receipts of its answers, and the faults that it found.
 
 Later, on demand or by a thread in the background, each promise is held against the gateway's log.
-Knows nothing of how answers travel.
+Memory is bounded: of each kind the newest are kept, and a journal keeps all receipts. Knows nothing
+of how answers travel.
 """
 
+import contextlib
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -24,6 +27,8 @@ from lydite.messages.canonical import encode
 from lydite.messages.compact import Compact
 from lydite.messages.tier import Tier
 
+KEPT = 100_000
+"""Most receipts, faults and unchecked streams that are kept in memory; the oldest go first."""
 DEADLINE_S = 60.0
 """After this time a receipt that is not in the log is a fault of the gateway's."""
 Fetch = Callable[[str], bytes | None]
@@ -57,10 +62,11 @@ class Receipts:
         self._deadline_ms = int(deadline_s * 1000)
         self._clock = clock
         self._lock = threading.Lock()
-        self._kept: list[Kept] = []
-        self._pending: list[Kept] = []
-        self._faults: list[Fault] = []
-        self._abandoned: list[str] = []
+        self._settling = threading.Lock()
+        self._kept: deque[Kept] = deque(maxlen=KEPT)
+        self._pending: deque[Kept] = deque(maxlen=KEPT)
+        self._faults: deque[Fault] = deque(maxlen=KEPT)
+        self._abandoned: deque[str] = deque(maxlen=KEPT)
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -124,7 +130,8 @@ class Receipts:
                 "only a key is pinned; give the anchor or trust file to hold receipts to the log",
                 Reason.NO_TRUST_ANCHORS,
             )
-        return tuple(self._settle(kept, self._trust) for kept in self.pending)
+        with self._settling:
+            return tuple(self._settle(kept, self._trust) for kept in self.pending)
 
     def _settle(self, kept: Kept, trust: Trust) -> Report:
         try:
@@ -142,7 +149,7 @@ class Receipts:
             self.accuse(kept.url, error, kept.compact.id)
             report = refused(Tier.CONTRAINDICATED, error.reason, str(error))
         if report.tier is not Tier.NONE:
-            with self._lock:
+            with self._lock, contextlib.suppress(ValueError):  # too many, and so gone already
                 self._pending.remove(kept)
         return report
 
@@ -159,10 +166,8 @@ class Receipts:
             self.settle()
 
     def close(self) -> None:
-        """End the thread in the background, if there is one."""
+        """Let the thread in the background end, if there is one."""
         self._stop.set()
-        if self._thread is not None:
-            self._thread.join()
 
 
 def _append(path: Path, line: bytes) -> None:
