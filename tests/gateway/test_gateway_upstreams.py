@@ -223,22 +223,28 @@ def test_checks_take_an_upstream_out_and_back_in(
     bench.run(engines[0].start())
 
 
-def test_an_engine_too_busy_to_answer_a_check_stays_in(bench: Bench, tmp_path: Path) -> None:
+def test_an_engine_too_busy_to_answer_a_check_stays_in(
+    bench: Bench, engines: list[ScriptedEngine], tmp_path: Path, eventually: Eventually
+) -> None:
+    health = Health(interval_ms=20, timeout_ms=30, failures=1)
     with socket.create_server(("127.0.0.1", 0)) as mute:
-        mute.settimeout(5)
-        url = f"http://127.0.0.1:{mute.getsockname()[1]}"
-        health = Health(interval_ms=20, timeout_ms=30, failures=1)
-        gateway = bench.gateway(str(tmp_path), upstream=url, health=health)
-        with Wire(gateway.port) as connection:
-            gateway.operations.front.fleet.pools[0].checked(well=True)
-            connection.send(post(CHAT, OK))
-            time.sleep(0.3)
-            (pool,) = gateway.operations.front.fleet.pools
-            assert (pool.outstanding, pool.well) in {(1, True), (0, False)}
-            kept = pool.well
+        silent = Upstream(url=f"http://127.0.0.1:{mute.getsockname()[1]}")
+        gateway = bench.gateway(
+            str(tmp_path / "two"),
+            upstream=None,
+            upstreams=(silent, *several(engines[:1])),
+            health=health,
+        )
+        pool = gateway.operations.front.fleet.pools[0]
+        eventually(lambda: not pool.well)  # idle, silent, and there is another
+        pool.entered()
+        pool.checked(well=True)
         time.sleep(0.2)
-        assert not pool.well, "idle and silent is down"
-        assert kept or pool.outstanding == 0
+        assert pool.well, "at work for us"
+        pool.left(None, heard=False)
+        alone = bench.gateway(str(tmp_path / "one"), upstream=silent.url, health=health)
+        time.sleep(0.2)
+        assert alone.operations.front.fleet.usable() == 1, "there is no other"
 
 
 @pytest.mark.parametrize(

@@ -291,7 +291,7 @@ def test_what_a_stop_breaks_off_has_its_receipt(bench: Bench, tmp_path: Path) ->
     settings = prepare(tmp_path, bench.engine.url, workers=WORKERS, limits=limits)
     running = Running(settings, tmp_path)
     with Wire(running.port) as connection:
-        connection.send(post(CHAT, json.dumps(script(chat_stream(), [200], pause_s=5)).encode()))
+        connection.send(post(CHAT, json.dumps(script(chat_stream(), [200], pause_s=1)).encode()))
         time.sleep(0.3)
         assert running.end() == 0
         assert not connection.read().whole

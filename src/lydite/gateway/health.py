@@ -125,12 +125,15 @@ class Watch:
         return failures
 
     async def _ask(self, member: Watched) -> bool | None:
-        """Say whether it answers, None if it is at work for us and may be too busy to say."""
+        """Say whether it answers, None if it may be too busy to say and must not be given up.
+
+        That is while it is at work for us, and always if there is no other to turn to.
+        """
         try:
             async with asyncio.timeout(self._health.timeout_ms / 1000):
                 return await status(member, self._health.path) < 500
         except TimeoutError:
-            return None if member.outstanding else False
+            return None if member.outstanding or len(self._members()) == 1 else False
         except (LyditeError, OSError, ValueError, EOFError, asyncio.LimitOverrunError):
             return False
 
