@@ -366,7 +366,9 @@ def test_a_password_that_others_may_read_is_refused(tmp_path: Path) -> None:
 
 
 def test_threads_end_with_the_gateway(guarded: Guarded) -> None:
+    before = set(threading.enumerate())
     serving(guarded)
     guarded.stop()
-    names = {thread.name.rpartition("_")[0] for thread in threading.enumerate()}
+    left = set(threading.enumerate()) - before
+    names = {thread.name.rpartition("_")[0] for thread in left}
     assert not names & {"pieces", "files"}
