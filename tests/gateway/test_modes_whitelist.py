@@ -242,6 +242,19 @@ def test_the_list_is_what_settings_and_instructions_made_it(
     assert set(Whitelist(anchors, state, [signed]).sizes) == {first, other.root}
 
 
+def test_a_large_bundle_is_laid_beside_and_adopted_by_name(
+    tmp_path: Path, signed: Path, anchors: Anchors
+) -> None:
+    whitelist = Whitelist(anchors, tmp_path / "state", [])
+    shutil.copytree(signed, tmp_path / "state" / "incoming" / "new-model")
+    root = asyncio.run(whitelist.adopt("new-model"))
+    assert set(whitelist.sizes) == {root}
+    assert set(Whitelist(anchors, tmp_path / "state", []).sizes) == {root}
+    for name in ("nowhere", "../new-model", "", ".", "incoming/new-model"):
+        with pytest.raises(LyditeError):
+            asyncio.run(whitelist.adopt(name))
+
+
 def test_no_unsigned_bundle_gets_on_the_list(
     tmp_path: Path, signed: Path, anchors: Anchors
 ) -> None:

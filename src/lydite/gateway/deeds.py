@@ -48,12 +48,16 @@ def of_modes(modal: Modal) -> dict[str, Deed]:
     async def add(arguments: Arguments) -> str:
         return f"listed {await whitelist.add(_bundle(arguments))}"
 
+    async def adopt(arguments: Arguments) -> str:
+        return f"listed {await whitelist.adopt(one_argument(arguments, 'name'))}"
+
     async def remove(arguments: Arguments) -> str:
         return f"removed {await whitelist.remove(one_argument(arguments, 'root'))}"
 
     return {
         "cut-power": _plain(cut, "cuts the machine's power and waits for an upload"),
         "whitelist-add": Deed(add, lambda given: f"lists {len(_bundle(given).signature)} bytes"),
+        "whitelist-adopt": Deed(adopt, lambda given: f"lists {one_argument(given, 'name')}"),
         "whitelist-remove": Deed(remove, lambda given: f"removes {one_argument(given, 'root')}"),
     }
 

@@ -12,12 +12,21 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from lydite.errors import ConfigurationError, LyditeError, Reason, StorageError, UnavailableError
+from lydite.errors import (
+    ConfigurationError,
+    FormatError,
+    LyditeError,
+    Reason,
+    StorageError,
+    UnavailableError,
+)
 from lydite.gateway import bundles
 from lydite.gateway.bundles import LAYOUT, SIGNATURE, Anchors, Listed
 
 _REMOVED = ".removed"
 _PART = ".part"
+_INCOMING = "incoming"
+_NAME = re.compile("[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 class Bundle(NamedTuple):
@@ -46,7 +55,7 @@ class Whitelist:
         for directory in directories:
             self._take(_configured(directory, anchors))
         for directory in sorted(path for path in state.iterdir() if path.is_dir()):
-            if directory.suffix != _PART:  # a crash came before it was whole
+            if directory.suffix != _PART and directory.name != _INCOMING:  # not whole, not taken
                 self._take(_kept(directory, anchors))
 
     @property
@@ -76,6 +85,23 @@ class Whitelist:
         await asyncio.to_thread(self._keep, listed.root, bundle)
         self._models[listed.root] = listed
         return listed.root
+
+    async def adopt(self, name: str) -> str:
+        """Put the bundle on the list that somebody laid into ``incoming/name`` of the state.
+
+        For layouts that are too long for an instruction. Return the weights root.
+
+        Raises:
+            UnavailableError: there is no such directory.
+            LyditeError: as ``add``.
+        """
+        if not _NAME.fullmatch(name):
+            raise FormatError(f"{name!r} is not the plain name of a directory")
+        try:
+            bundle = await asyncio.to_thread(_read, self._state / _INCOMING / name)
+        except OSError as error:
+            raise UnavailableError(f"{_INCOMING}/{name}: {error.strerror}") from error
+        return await self.add(bundle)
 
     async def remove(self, root: str) -> str:
         """Take a model off the list, for good; return its root.
