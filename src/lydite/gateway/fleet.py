@@ -148,6 +148,9 @@ class Fleet:
     def _least(self, model: str | None, barred: Pool | None) -> Pool | None:
         """Return the usable upstream with the fewest requests, the next in turn of several."""
         now, count = self._loop.time(), len(self._pools)
+        if count == 1 and model is None and barred is None:
+            only = self._pools[0]
+            return only if only.usable(now) else None
         best: Pool | None = None
         at = 0
         for step in range(count):

@@ -44,17 +44,18 @@ Work = Draft | Signed
 class _Batch:
     """What a batch will write, and where each piece of work will stand."""
 
-    def __init__(self, journal: Journal, stamp: Stamp, age_ms: int) -> None:
+    def __init__(self, journal: Journal, stamp: Stamp, age_ms: int, *, signs: bool) -> None:
         self._journal = journal
         self._stamp = stamp
         self._age_ms = age_ms
+        self._signs = signs
         self._next = len(journal) + 1
         self._fresh: dict[bytes, int] = {}
         self.pairs: list[Pair] = []
         self.exchanges: list[Exchange] = []
         self.leaves: list[bytes] = []
-        self.places: list[tuple[int, bytes]] = []
-        """Of each piece of work its 1-based entry number and the digest of its statement."""
+        self.entered: list[Entered] = []
+        """Where each piece of work will stand, once all is written."""
 
     def add_draft(self, draft: Draft) -> None:
         """Seal one exchange."""
@@ -72,24 +73,41 @@ class _Batch:
             draft.status,
         )
         self.exchanges.append(exchange)
-        self._add(Pair(kind="receipt", body=statement, receipt_id=draft.receipt_id), digest)
+        promise = self._promise(draft, digest)
+        pair = Pair(kind="receipt", body=statement, receipt_id=draft.receipt_id)
+        self._add(pair, digest, promise)
 
     def add_signed(self, work: Signed) -> None:
         """Take an envelope, or find where the same one stands already."""
         name = hashlib.sha256(work.envelope).digest()
         known = self._fresh.get(name) or self._journal.number_of_envelope(name)
         if known is not None:
-            self.places.append((known, b""))
+            self.entered.append(Entered(known, b""))
             return
         self._fresh[name] = self._next
         pair = Pair(kind=work.kind, body=work.envelope)
-        self._add(pair, hashlib.sha256(pair.statement()).digest())
+        self._add(pair, hashlib.sha256(pair.statement()).digest(), b"")
 
-    def _add(self, pair: Pair, digest: bytes) -> None:
+    def _add(self, pair: Pair, digest: bytes, promise: bytes) -> None:
         self.pairs.append(pair)
         self.leaves.append(entry.leaf(digest, pair.kind, self._stamp.provider.keyid))
-        self.places.append((self._next, digest))
+        self.entered.append(Entered(self._next, promise))
         self._next += 1
+
+    def _promise(self, draft: Draft, digest: bytes) -> bytes:
+        """Return the compact receipt of a draft, signed if the settings say so."""
+        parts = compact.Parts(
+            self._next,
+            draft.receipt_id.encode(),
+            draft.asked.hex().encode(),
+            draft.answered.hex().encode(),
+            draft.salt.hex().encode(),
+            digest.hex().encode(),
+        )
+        plain = compact.spell(parts)
+        if not self._signs:
+            return plain
+        return compact.spell(parts, self._stamp.gateway.sign(compact.SIGNED_PREFIX + plain))
 
 
 class Scribe:
@@ -156,7 +174,7 @@ class Scribe:
         """
         if len(self._journal) != self._log.size:
             self._complete_log()
-        batch = _Batch(self._journal, self._stamp, self._vault.age_ms)
+        batch = _Batch(self._journal, self._stamp, self._vault.age_ms, signs=self._signs)
         for work in works:
             if isinstance(work, Signed):
                 batch.add_signed(work)
@@ -164,15 +182,11 @@ class Scribe:
                 batch.add_draft(work)
         if batch.pairs:
             self._write(batch)
-        entered = [
-            Entered(number, self._promise(work, number, digest))
-            for work, (number, digest) in zip(works, batch.places, strict=True)
-        ]
         if self._notary is not None:
-            for work, where in zip(works, entered, strict=True):
+            for work, where in zip(works, batch.entered, strict=True):
                 if isinstance(work, Draft):
                     self._notary.note(work, where.compact)
-        return entered
+        return batch.entered
 
     def _write(self, batch: _Batch) -> None:
         with self._vault.appending(batch.exchanges), self._journal.appending(batch.pairs):
@@ -192,23 +206,6 @@ class Scribe:
         finally:
             if other is not None:
                 other.result()
-
-    def _promise(self, work: Work, number: int, digest: bytes) -> bytes:
-        """Return the compact receipt of a draft, signed if the settings say so."""
-        if isinstance(work, Signed):
-            return b""
-        parts = compact.Parts(
-            number,
-            work.receipt_id.encode(),
-            work.asked.hex().encode(),
-            work.answered.hex().encode(),
-            work.salt.hex().encode(),
-            digest.hex().encode(),
-        )
-        if not self._signs:
-            return compact.spell(parts)
-        message = compact.SIGNED_PREFIX + compact.spell(parts)
-        return compact.spell(parts, self._stamp.gateway.sign(message))
 
     def compare(self, size: int) -> None:
         """Hold every entry of the log behind the first ``size`` to the journal.
