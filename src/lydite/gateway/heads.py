@@ -96,7 +96,7 @@ class RequestHead:
         self.target = target
         self.path = target.partition(b"?")[0]
         self.fields = fields
-        """Names in lower case, and values."""
+        """Names in lower case, and values; the length is of the request that it was read in."""
         self.keep = keep
         """Whether the connection stays for another request."""
         self.old = old
