@@ -1,6 +1,7 @@
 """A real gateway before a scripted engine, both on loopback, in a thread of their own."""
 
 import asyncio
+import tempfile
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
@@ -118,6 +119,14 @@ def bench(
 @pytest.fixture(scope="module")
 def gateway(bench: Bench) -> Gateway:
     return bench.gateway()
+
+
+@pytest.fixture
+def memory() -> Iterator[Path]:
+    """A place that is quick to flush, where what a kill leaves is the same as elsewhere."""
+    place = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=place if place.is_dir() else None) as directory:
+        yield Path(directory)
 
 
 @pytest.fixture

@@ -9,7 +9,13 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
 
 from lydite.errors import ConfigurationError, FormatError, Reason, StorageError, UnavailableError
 from lydite.gateway import records
@@ -130,13 +136,11 @@ class Twin(RuleBasedStateMachine):
 
 
 def test_a_vault_is_a_dict_that_survives_restarts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    memory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from hypothesis.stateful import run_state_machine_as_test
-
-    monkeypatch.setenv("VAULT_TWIN", str(tmp_path))
+    monkeypatch.setenv("VAULT_TWIN", str(memory))
     run_state_machine_as_test(
-        Twin, settings=settings(max_examples=60, stateful_step_count=30, deadline=None)
+        Twin, settings=settings(max_examples=50, stateful_step_count=30, deadline=None)
     )
 
 
@@ -234,16 +238,16 @@ def test_a_record_belongs_to_its_entry_its_receipt_and_its_statement() -> None:
 # What a crash may leave.
 
 
-def test_a_tail_torn_at_any_byte_loses_only_what_was_not_acknowledged(tmp_path: Path) -> None:
-    vault = opened(tmp_path / "whole", 10_000)
+def test_a_tail_torn_at_any_byte_loses_only_what_was_not_acknowledged(memory: Path) -> None:
+    vault = opened(memory / "whole", 10_000)
     put(vault, 1, 2)
     whole = vault.size_bytes
     put(vault, 3)
     end = vault.size_bytes
     vault.close()
     for cut in range(whole, end):
-        directory = tmp_path / str(cut)
-        shutil.copytree(tmp_path / "whole", directory)
+        directory = memory / str(cut)
+        shutil.copytree(memory / "whole", directory)
         path = next(each for each in directory.glob("*.rolling"))
         path.write_bytes(path.read_bytes()[:cut])
         again = opened(directory)

@@ -114,6 +114,8 @@ class Keeper:
         self._dropped = 0
         self._gone = Spans(())
         self._damaged: list[int] = []
+        self._behind = False
+        """Whether something that the log says is gone may still be here."""
         self._audited: set[int] = set()
         vault.age_ms = age.ms
 
@@ -154,6 +156,8 @@ class Keeper:
         """Destroy what the newest epochs did not draw; if that fails, the next beat tries again."""
         async with self.lock:
             try:
+                if self._behind:
+                    await asyncio.to_thread(self._finish)
                 while self._decisions:
                     if self._decisions[0].last > self._settled:
                         await self._settle(self._decisions[0])
@@ -237,10 +241,9 @@ class Keeper:
         if oldest.time_ms < limit_ms:
             heads = self.vault.heads(first, len(self._journal))
             return "old", max(head.number for head in heads if head.time_ms < limit_ms)
-        if self.vault.size_bytes > self._settings.vault_bytes * (_ROOM - 1) // _ROOM:
-            last = self.vault.oldest_segment(first)
-            return ("full", last) if last else None
-        return None
+        excess = self.vault.size_bytes - self._settings.vault_bytes * (_ROOM - 1) // _ROOM
+        last = self.vault.oldest_segments(first, excess) if excess > 0 else 0
+        return ("full", last) if last else None
 
     async def _drop(self, cause: Cause, first: int, last: int) -> None:
         heads = await asyncio.to_thread(self.vault.heads, first, last)
@@ -267,9 +270,11 @@ class Keeper:
             await asyncio.to_thread(self._destroy, part, 0)
 
     def _destroy(self, numbers: Sequence[int], decided: int) -> None:
+        self._behind = True
         self._journal.sync()  # the statement outlives what it is about
         self.vault.destroy(numbers)
         self._damaged += self.vault.sweep(max(decided, self._settled, self._dropped))
+        self._behind = False
 
     def _finish(self) -> None:
         """Destroy what statements in the log say is gone."""

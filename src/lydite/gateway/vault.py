@@ -25,7 +25,6 @@ SEGMENT_BYTES = 64 * 1024 * 1024
 _ROLLING, _KEPT = ".rolling", ".kept"
 _PROBE_BYTES = 256 * 1024
 _FEW = 2_000
-"""Slots that are overwritten before others get their turn."""
 
 
 class Vault:
@@ -101,14 +100,19 @@ class Vault:
                 return None
             return next(iter(segment.heads(number, number)), None)
 
-    def oldest_segment(self, first: int) -> int:
-        """Return the last entry of the segment that the first pair from ``first`` on lies in, or 0.
+    def oldest_segments(self, first: int, wanted_bytes: int) -> int:
+        """Return up to which entry to drop from ``first`` on for so much room, 0 for nothing.
 
-        The segment that is being written does not count.
+        What lies in the segment that is being written stays.
         """
         with self._lock:
             past = [each for each in self._segments if each is not self._current]
-            return min((each.last for each in past if each.next(first)), default=0)
+        last = 0
+        for segment in sorted(past, key=lambda each: each.last):
+            if wanted_bytes > 0 and segment.next(first):
+                last = segment.last
+                wanted_bytes -= segment.end
+        return last
 
     @contextlib.contextmanager
     def appending(self, exchanges: Sequence[Exchange]) -> Iterator[None]:
