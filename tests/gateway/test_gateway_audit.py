@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 
 from lydite.errors import Reason
+from lydite.gateway.pledges import Turn, make_pledge
 from lydite.gateway.service import Gateway
 from lydite.gateway.settings import Beacon, Witness
 from lydite.laboratory.beacon_server import BeaconServer, LocalBeacon
-from lydite.messages import entropy, entry, epoch, opening, receipt
+from lydite.messages import entropy, entry, epoch, opening, receipt, retention
 from lydite.messages.audit import (
     Audit,
     AuditPredicate,
@@ -205,6 +206,67 @@ def test_epochs_survive_a_restart(bench: Bench, audited: Audited) -> None:
     assert [entry.parse(office.log.entry(n)).kind for n in range(office.log.size)].count(
         "declaration"
     ) == 1
+
+
+def pledge_by_hand(bench: Bench, gateway: Gateway, ahead_s: int, *, lost: bool = False) -> int:
+    """Pledge the next epoch as a gateway does that is killed before it opens it."""
+    office = gateway._control._office
+    epochs = office.epochs
+    turn = Turn(epochs._count + 1, 1, epochs._last_size + 1)
+    secret = epochs._drawer.fresh(turn.epoch, 1)
+    settings, _ = epochs._source
+    due = beacon.first_round_after(settings.chain, int(time.time()) + ahead_s)
+    raw = entropy.Entropy(bytes.fromhex(secret.entropy))
+    said = make_pledge(turn, settings.chain.name, due, 400_000, raw, epochs._hands.provider)
+    envelope = sign_envelope(encode(said), epochs._hands.gateway)
+    entered = bench.run(office.recorder.enter("entropy", envelope))
+    if lost:
+        epochs._drawer.empty()
+    return entered
+
+
+@pytest.mark.parametrize(
+    ("ahead_s", "lost", "attempt"), [(6, False, 1), (-5, False, 2), (6, True, 2)]
+)
+def test_a_pledge_survives_a_restart_or_everything_is_drawn(
+    bench: Bench, audited: Audited, ahead_s: int, lost: bool, attempt: int
+) -> None:
+    """In time, it is opened as it was pledged; too late or with its secret lost, never again."""
+    play(audited.port, plain(chat()))
+    first = pledge_by_hand(bench, audited.gateway, ahead_s, lost=lost)
+    bench.stop(audited.gateway)
+    audited.gateway = bench.gateway("audited", **audited.changes)
+    found = epoch.parse(unpack(open_epoch(audited.port, 500_000), key(audited, "gateway")))
+    said = found.predicate
+    got = ask(audited.port, get(b"/v1/log/envelopes/%d" % said.tree_size))
+    pledge = entropy.parse(unpack({"envelope": json.loads(got.body)}, key(audited, "gateway")))
+    assert pledge.predicate.attempt == attempt
+    assert (said.tree_size == first) == (attempt == 1)
+    assert said.epsilon_ppm == (400_000 if attempt == 1 else 1_000_000)
+    assert not (Path(audited.gateway._settings.state) / "pledge").exists()
+
+
+def test_what_was_not_drawn_is_gone_and_the_log_says_so(audited: Audited) -> None:
+    for _ in range(20):
+        play(audited.port, plain(chat()))
+    said = epoch.parse(unpack(open_epoch(audited.port, 300_000), key(audited, "gateway"))).predicate
+    drawn = set(check_epoch(audited, said))
+    office = audited.gateway._control._office
+    told = retention.parse(office.journal.read(office.journal.of_kind("retention")[-1]).statement())
+    receipts = [
+        n
+        for n in range(said.first, said.tree_size + 1)
+        if entry.parse(office.log.entry(n - 1)).kind == "receipt"
+    ]
+    assert (told.predicate.cause, told.predicate.epoch) == ("undrawn", said.epoch)
+    assert told.predicate.kept == len(drawn & set(receipts))
+    assert told.predicate.destroyed == len(set(receipts) - drawn)
+    assert office.keeper.vault.live(said.first, said.tree_size) == sorted(drawn & set(receipts))
+    for number in receipts:
+        name = office.journal.read(number).receipt_id
+        salt = b'{"salt":"%s"}' % (b"00" * 32)
+        got = ask(audited.port, post(b"/v1/receipts/%s/opening" % name.encode(), salt, BEARER))
+        assert got.status == (403 if number in drawn else 410)
 
 
 def test_every_receipt_has_a_proof_once_a_witnessed_checkpoint_covers_it(audited: Audited) -> None:

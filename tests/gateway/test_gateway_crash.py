@@ -21,12 +21,16 @@ import pytest
 from lydite import config as configuration
 from lydite.errors import ConfigurationError, StorageError
 from lydite.gateway import wire
+from lydite.gateway.generations import unsealed_secret
 from lydite.gateway.pairs import Journal
+from lydite.gateway.records import opening_of
 from lydite.gateway.service import Gateway
 from lydite.gateway.settings import Durability, Settings
-from lydite.messages import declaration, entry
+from lydite.gateway.vault import Vault
+from lydite.messages import declaration, entry, opening
 from lydite.messages.canonical import encode
 from lydite.messages.compact import Compact
+from lydite.messages.receipt import parse
 from lydite.signing import keys
 from lydite.signing.dsse import open_envelope
 from lydite.signing.keys import sign_envelope
@@ -88,9 +92,14 @@ def check_log(settings: Settings, held: list[Compact]) -> int:
     assert len(set(found)) == len(found) == len(journal)
     for number, name in enumerate(found, start=1):
         assert hashlib.sha256(journal.read(number).statement()).hexdigest() == name
+    vault = Vault(state / "vault", unsealed_secret(state / "vault.secret"), 1 << 40)
     for receipt in held:
         assert found[receipt.entry - 1] == receipt.statement
         assert journal.number_of(receipt.id) == receipt.entry
+        opening.check(
+            opening_of(vault.read(receipt.entry)), parse(journal.read(receipt.entry).body)
+        )
+    vault.close()
     journal.close()
     return len(found)
 
