@@ -265,10 +265,11 @@ class Model:
     ) -> tuple[list[Sent], int]:
         """Answer ``questions`` with ``secret`` inside; return the answers and the bits sent."""
         reader = Reader(secret)
-        sent = [self._answer(method(), question, reader) for question in questions]
+        sent = [self.answer(method(), question, reader) for question in questions]
         return sent, reader.taken
 
-    def _answer(self, sender: Method, question: Question, reader: Reader) -> Sent:
+    def answer(self, sender: Method, question: Question, reader: Reader) -> Sent:
+        """Answer one question with the next bits of a secret inside."""
         output: list[int] = []
         reader.restart()
         for view, take in self.views(question):

@@ -6,7 +6,7 @@ counts again what a session was charged. Knows nothing of models or budgets.
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
 import msgspec
@@ -27,6 +27,8 @@ CLOCK, LOOSE, COARSE = "clock", "loose", "coarse"
 """Names of the measures of what is not tokens, the last one of answers that are not read."""
 _WHOLE, _CUT = 0, 1
 _COUNT_BITS = 20
+_NEW = 0.03125
+"""How many new shapes are expected, counted as if they had been seen."""
 _Ppm = Annotated[int, msgspec.Meta(ge=1, le=MICRO)]
 
 
@@ -146,11 +148,11 @@ class Ledger:
 
     def __init__(self, reference: Reference) -> None:
         self._coder = Coder()
-        self._bursts = [_Habit(usual) for usual in (0, 1, 0)]
+        self._bursts = [_Habit({0: 60.0}), _Habit({1: 60.0}), _Habit({0: 2.0, 1: 2.0})]
         self._shapes = [_Dictionary(reference.shapes) for _ in range(3)]
-        self._clock = _Habit(0)
-        self._ends = _Habit(_WHOLE)
-        self._lengths = _Habit(None)
+        self._clock = _Habit({0: 60.0, 2: 4.0})
+        self._ends = _Habit({_WHOLE: 60.0})
+        self._lengths = _Habit({})
         self.micro_bits = 0
 
     def charge(self, finding: Finding) -> Charge:
@@ -197,12 +199,12 @@ class Ledger:
 
 
 class _Habit:
-    """An adaptive code for counts of which one is the usual."""
+    """An adaptive code for counts of which some are usual: so many were seen before the first."""
 
-    def __init__(self, usual: int | None) -> None:
+    def __init__(self, usual: Mapping[int, float]) -> None:
         self._counts = [0.125] * (_COUNT_BITS + 1)
-        if usual is not None:
-            self._counts[usual.bit_length()] += 60.0
+        for count, weight in usual.items():
+            self._counts[count.bit_length()] += weight
         self._sum = sum(self._counts)
 
     def bits(self, count: int) -> float:
@@ -220,12 +222,13 @@ class _Dictionary:
 
     def __init__(self, known: Sequence[int]) -> None:
         pairs = zip(*[iter(known)] * NAME_WORDS, strict=True)
-        self._counts: dict[tuple[int, ...], float] = dict.fromkeys(pairs, 1.0)
-        self._sum = 0.125 + len(self._counts)
+        self._counts = dict.fromkeys(pairs, 1.0)
+        self._counts = {name: 1.0 / len(self._counts) for name in self._counts}
+        self._sum = _NEW + sum(self._counts.values())
 
     def bits(self, name: Sequence[int], size: int) -> float:
         seen = self._counts.get(tuple(name), 0.0)
-        bits = -math.log2((seen or 0.125) / self._sum)
+        bits = -math.log2((seen or _NEW) / self._sum)
         self._counts[tuple(name)] = seen + 1.0
         self._sum += 1.0
         return bits if seen else bits + 8 * size + 2 * size.bit_length()
