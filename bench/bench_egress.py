@@ -39,7 +39,7 @@ MILLION = 1_000_000
 SESSIONS = 2000
 BUDGET = Egress.__struct_defaults__[0]
 BELOW_THE_FLOOR = ("refusal to stop", "seeds drawn again")
-"""Methods whose bound has no goal: the payload is a small part of what the same tokens can carry."""
+"""Methods without a goal: what they say is a small part of what the same tokens can carry."""
 
 
 class Lab:

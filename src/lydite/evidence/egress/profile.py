@@ -23,6 +23,7 @@ LEAST = 16
 _RUN = re.compile(rb"[^ \t\r\n\\,;]{256,}")
 """Encoded data stands in long runs without a space."""
 _MILLI = 1000
+_LARGE_BYTES = 4096
 
 
 class Profile(Message, frozen=True, kw_only=True):
@@ -45,8 +46,8 @@ class Bounds(Message, frozen=True, kw_only=True):
 
     entropy: Count = 620
     blobs: Count = 350
-    bulk: Count = 600
-    balance: Count = 700
+    bulk: Count = 4000
+    balance: Count = 550
     beat: Count = 850
     needed: Count = 2
 
@@ -93,7 +94,7 @@ def _bulk(flow: Flow) -> float:
 def _balance(flow: Flow) -> float:
     """Return how alike the compressed flows are, near 0 for what is small."""
     low, high = sorted((flow.packed_in, flow.packed_out))
-    return low / max(high, 1) * (high / (high + 16 * 1024))
+    return low / max(high, 1) * (high / (high + _LARGE_BYTES))
 
 
 def _beat(times_ms: Sequence[int]) -> float:
