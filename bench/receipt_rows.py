@@ -17,8 +17,8 @@ from securesystemslib.signer import CryptoSigner, SSlibKey
 from stopwatch import rate
 
 from lydite.appraisal import receipts as checks
-from lydite.gateway import receipts
-from lydite.gateway.receipts import Draft
+from lydite.gateway.ledger import receipts
+from lydite.gateway.ledger.receipts import Draft
 from lydite.laboratory.world import PATH, World
 from lydite.messages import receipt
 from lydite.messages.canonical import encode

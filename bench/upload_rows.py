@@ -14,14 +14,14 @@ from pathlib import Path
 import report
 
 from lydite.engines.weights import Algorithm
-from lydite.gateway import bundles
-from lydite.gateway.bundles import Anchors
-from lydite.gateway.intake import Store
-from lydite.gateway.keeper import Change, Keeper, World
-from lydite.gateway.sending import send
+from lydite.gateway.modes import bundles
+from lydite.gateway.modes.bundles import Anchors
+from lydite.gateway.modes.intake import Store
+from lydite.gateway.modes.keeper import Change, Keeper, World
+from lydite.gateway.modes.sending import send
+from lydite.gateway.modes.upload import Port, UploadConnection
+from lydite.gateway.modes.whitelist import Whitelist
 from lydite.gateway.settings import CommandPower, Modes
-from lydite.gateway.upload import Port, UploadConnection
-from lydite.gateway.whitelist import Whitelist
 
 _NOTHING = ("true",)
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from lydite.appraisal.retention import verify_kept, verify_recounted
 from lydite.errors import Reason, VerificationError
-from lydite.gateway.retention import make_retention
+from lydite.gateway.ledger.retention import make_retention
 from lydite.laboratory.world import World
 from lydite.messages import entry, retention
 from lydite.messages.canonical import encode

@@ -8,8 +8,8 @@ import pytest
 from nacl.signing import SigningKey
 
 from lydite.errors import Reason, VerificationError
-from lydite.gateway.epochs import Hands, Pledged, make_epoch
-from lydite.gateway.pledges import Secret
+from lydite.gateway.draws.epochs import Hands, Pledged, make_epoch
+from lydite.gateway.draws.pledges import Secret
 from lydite.laboratory.world import World
 from lydite.messages import epoch
 from lydite.messages.canonical import encode

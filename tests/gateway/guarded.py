@@ -12,9 +12,9 @@ from typing import Any
 
 import msgspec
 
-from lydite.gateway import bundles
-from lydite.gateway.bundles import Listed
-from lydite.gateway.sending import Outcome, send
+from lydite.gateway.modes import bundles
+from lydite.gateway.modes.bundles import Listed
+from lydite.gateway.modes.sending import Outcome, send
 from lydite.gateway.service import Gateway
 from lydite.gateway.settings import CommandPower, Modes, Settings
 from lydite.laboratory import machine

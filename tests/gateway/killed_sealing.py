@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from lydite import config
-from lydite.gateway import enrolling, sealed, settings
-from lydite.gateway.pairs import Journal
+from lydite.gateway import settings
+from lydite.gateway.ledger.pairs import Journal
+from lydite.gateway.sealing import enrolling, sealed
 from lydite.tlog.store import LogStore
 from lydite.tpm.transport import Socket
 

@@ -19,14 +19,14 @@ import msgspec
 import uvloop
 
 from lydite.errors import Reason, UnavailableError
-from lydite.gateway.pairs import Journal
-from lydite.gateway.receipts import Draft, Stamp
-from lydite.gateway.recorder import GroupRecorder, TurnRecorder, Writer
-from lydite.gateway.records import Exchange
-from lydite.gateway.retention import Age, Decision, Keeper
-from lydite.gateway.scribe import Entered, Scribe, Work
+from lydite.gateway.ledger.pairs import Journal
+from lydite.gateway.ledger.receipts import Draft, Stamp
+from lydite.gateway.ledger.recorder import GroupRecorder, TurnRecorder, Writer
+from lydite.gateway.ledger.records import Exchange
+from lydite.gateway.ledger.retention import Age, Decision, Keeper
+from lydite.gateway.ledger.scribe import Entered, Scribe, Work
+from lydite.gateway.ledger.vault import Vault
 from lydite.gateway.settings import Retention
-from lydite.gateway.vault import Vault
 from lydite.messages import entry, retention
 from lydite.messages.commitment import Salt, commit_request, commit_response
 from lydite.signing.dsse import Envelope, payload_of

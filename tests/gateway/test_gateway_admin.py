@@ -15,12 +15,19 @@ from lydite.appraisal import authority as authorities
 from lydite.appraisal.authority import Authority, Grant
 from lydite.errors import ConfigurationError, FormatError, LyditeError, Reason, StorageError
 from lydite.errors import VerificationError as Refused
-from lydite.gateway.admin import REFUSALS_AN_HOUR, Admin, Deed, Place, no_arguments, one_argument
-from lydite.gateway.pairs import Journal
-from lydite.gateway.receipts import Stamp
-from lydite.gateway.recorder import TurnRecorder
-from lydite.gateway.scribe import Scribe
-from lydite.gateway.vault import Vault
+from lydite.gateway.ledger.pairs import Journal
+from lydite.gateway.ledger.receipts import Stamp
+from lydite.gateway.ledger.recorder import TurnRecorder
+from lydite.gateway.ledger.scribe import Scribe
+from lydite.gateway.ledger.vault import Vault
+from lydite.gateway.office.admin import (
+    REFUSALS_AN_HOUR,
+    Admin,
+    Deed,
+    Place,
+    no_arguments,
+    one_argument,
+)
 from lydite.messages import instruction
 from lydite.messages.canonical import decode, encode
 from lydite.messages.instruction import Arguments, Instruction, InstructionPredicate

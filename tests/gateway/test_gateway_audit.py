@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from lydite.errors import Reason
-from lydite.gateway.pledges import Turn, make_pledge
+from lydite.gateway.draws.pledges import Turn, make_pledge
 from lydite.gateway.service import Gateway
 from lydite.gateway.settings import Beacon, Witness
 from lydite.laboratory.beacon_server import BeaconServer, LocalBeacon

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lydite.gateway import wire
-from lydite.gateway.records import opening_of
+from lydite.gateway.ledger.records import opening_of
 from lydite.gateway.service import Gateway
 from lydite.messages import opening, receipt
 from lydite.messages.commitment import Salt, commit_request, sampling_seed

@@ -21,12 +21,12 @@ import pytest
 from lydite import config as configuration
 from lydite.errors import ConfigurationError, StorageError
 from lydite.gateway import wire
-from lydite.gateway.generations import unsealed_secret
-from lydite.gateway.pairs import Journal
-from lydite.gateway.records import opening_of
+from lydite.gateway.ledger.generations import unsealed_secret
+from lydite.gateway.ledger.pairs import Journal
+from lydite.gateway.ledger.records import opening_of
+from lydite.gateway.ledger.vault import Vault
 from lydite.gateway.service import Gateway
 from lydite.gateway.settings import Durability, Settings
-from lydite.gateway.vault import Vault
 from lydite.messages import declaration, entry, opening
 from lydite.messages.canonical import encode
 from lydite.messages.compact import Compact

@@ -17,8 +17,8 @@ import pytest
 from lydite.errors import Reason, StorageError
 from lydite.evidence.egress.claims import Outflow
 from lydite.gateway import wire
-from lydite.gateway.accounts import Accounts
-from lydite.gateway.pacing import Pacer, gap_micro
+from lydite.gateway.egress.accounts import Accounts
+from lydite.gateway.egress.pacing import Pacer, gap_micro
 from lydite.gateway.service import Gateway
 from lydite.gateway.settings import Egress
 from lydite.messages import egress

@@ -13,7 +13,7 @@ import openai
 import pytest
 
 from lydite.gateway import wire
-from lydite.gateway.records import opening_of
+from lydite.gateway.ledger.records import opening_of
 from lydite.gateway.service import Gateway
 from lydite.messages.commitment import Salt, commit_request, sampling_seed
 from lydite.messages.compact import check

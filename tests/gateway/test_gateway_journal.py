@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lydite.errors import FormatError, StorageError
-from lydite.gateway.pairs import Journal, Pair
+from lydite.gateway.ledger.pairs import Journal, Pair
 
 
 def pair(number: int, size: int = 50) -> Pair:

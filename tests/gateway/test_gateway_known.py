@@ -6,8 +6,8 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lydite.gateway import known
-from lydite.gateway.reading import RefusedError, Request, RequestReader
+from lydite.gateway.plane import known
+from lydite.gateway.plane.reading import RefusedError, Request, RequestReader
 from lydite.gateway.settings import Limits
 from tests.gateway.raw_client import CHAT, get, post
 from tests.gateway.test_gateway_fuzz import mutated

@@ -19,7 +19,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from lydite.gateway import tally
-from lydite.gateway.control_app import control_app
+from lydite.gateway.office.control_app import control_app
 from lydite.gateway.settings import Health, Upstream
 from lydite.gateway.tally import SECONDS, Histogram, Tally, Times
 from tests.gateway.conftest import Bench, prepare

@@ -18,8 +18,8 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from lydite.appraisal.authority import Authority, Grant
-from lydite.gateway import admin_routes, control_app
-from lydite.gateway.desk import RECEIPTED
+from lydite.gateway.office import admin_routes, control_app
+from lydite.gateway.plane.desk import RECEIPTED
 from lydite.gateway.service import Gateway
 from lydite.signing.keys import Signer
 from tests.gateway.conftest import TOKEN, Bench
@@ -86,7 +86,7 @@ def test_every_route_on_the_operators_port_is_described_and_the_other_way_round(
 
 
 def test_the_upload_port_is_described() -> None:
-    upload = pytest.importorskip("lydite.gateway.upload")
+    upload = pytest.importorskip("lydite.gateway.modes.upload")
     ((method, _), concrete) = next(iter(operations("upload").items()))
     assert method == "PUT"
     assert upload._UPLOAD.fullmatch(concrete.encode())

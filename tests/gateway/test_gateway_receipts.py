@@ -5,9 +5,9 @@ import os
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lydite.gateway import receipts
-from lydite.gateway.index import NOISE_BYTES, ReceiptIndex, new_id
-from lydite.gateway.receipts import Draft, Stamp
+from lydite.gateway.ledger import receipts
+from lydite.gateway.ledger.index import NOISE_BYTES, ReceiptIndex, new_id
+from lydite.gateway.ledger.receipts import Draft, Stamp
 from lydite.messages.canonical import encode
 from lydite.messages.commitment import RequestCommitment, ResponseCommitment, Salt
 from lydite.signing.keys import Signer

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from lydite.gateway.reading import RefusedError, RequestReader
+from lydite.gateway.plane.reading import RefusedError, RequestReader
 from lydite.gateway.service import Gateway
 from lydite.gateway.settings import Limits
 from tests.gateway.conftest import Bench

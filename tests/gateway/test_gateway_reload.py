@@ -16,7 +16,7 @@ from lydite.appraisal import authority
 from lydite.appraisal.authority import Grant
 from lydite.errors import ConfigurationError
 from lydite.gateway import wire
-from lydite.gateway.operations import CHANGEABLE, changes
+from lydite.gateway.office.operations import CHANGEABLE, changes
 from lydite.gateway.settings import Health, Limits, Settings, Tls, Upstream
 from lydite.signing import keys
 from tests.gateway.certificates import Authority

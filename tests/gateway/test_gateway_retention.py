@@ -13,11 +13,11 @@ import pytest
 from msgspec.structs import replace
 
 from lydite.errors import Reason, StorageError
-from lydite.gateway.generations import unsealed_secret
-from lydite.gateway.pledges import Drawer
-from lydite.gateway.retention import Age, Keeper
+from lydite.gateway.draws.pledges import Drawer
+from lydite.gateway.ledger.generations import unsealed_secret
+from lydite.gateway.ledger.retention import Age, Keeper
+from lydite.gateway.ledger.vault import Vault
 from lydite.gateway.settings import AfterAudit, Retention, WhenFull
-from lydite.gateway.vault import Vault
 from lydite.messages import retention
 from lydite.messages.retention import Predicate
 from lydite.signing.keys import sign_envelope

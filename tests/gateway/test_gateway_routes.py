@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lydite.errors import FormatError
 from lydite.gateway import wire
-from lydite.gateway.endings import TypedEnding
+from lydite.gateway.plane.endings import TypedEnding
 from lydite.gateway.service import Gateway
 from lydite.gateway.settings import Upstream
 from lydite.messages.compact import check

@@ -17,7 +17,7 @@ from lydite.appraisal.authority import Authority, Grant
 from lydite.appraisal.trust import Anchor
 from lydite.cli.main import main
 from lydite.errors import ConfigurationError, Reason, SealError
-from lydite.gateway import enrolment, sealed, standing
+from lydite.gateway.sealing import enrolment, sealed, standing
 from lydite.messages.canonical import encode
 from lydite.sampling import vrf
 from lydite.signing import keys, notes

@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from lydite.gateway.beacons import BeaconClient
+from lydite.gateway.draws.beacons import BeaconClient
 from lydite.gateway.settings import Beacon, Health, Limits, Settings
 from lydite.sampling.beacon import QUICKNET
 

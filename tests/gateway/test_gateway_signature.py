@@ -8,9 +8,9 @@ import msgspec
 import pytest
 from nacl.signing import VerifyKey
 
-from lydite.gateway import notary
-from lydite.gateway.notary import Notary
-from lydite.gateway.receipts import Draft
+from lydite.gateway.ledger import notary
+from lydite.gateway.ledger.notary import Notary
+from lydite.gateway.ledger.receipts import Draft
 from lydite.gateway.service import Gateway
 from lydite.messages.commitment import Salt, commit_request, commit_response
 from lydite.signing.keys import Signer

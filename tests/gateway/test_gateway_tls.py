@@ -10,7 +10,8 @@ import msgspec
 import pytest
 
 from lydite.errors import ConfigurationError
-from lydite.gateway import front, tls, wire
+from lydite.gateway import wire
+from lydite.gateway.plane import front, tls
 from lydite.gateway.service import Gateway
 from lydite.gateway.settings import Health, Tls, Upstream
 from lydite.messages import compact

@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lydite.errors import ConfigurationError
-from lydite.gateway import fleet, wire
-from lydite.gateway.health import Breaker
+from lydite.gateway import wire
+from lydite.gateway.plane import fleet
+from lydite.gateway.plane.health import Breaker
 from lydite.gateway.settings import Health, Limits, Upstream
 from lydite.messages import compact
 from tests.gateway.conftest import Bench, prepare

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from lydite.gateway import channel, wire
+from lydite.gateway import wire
 from lydite.gateway.settings import Limits, Tls
+from lydite.gateway.workers import channel
 from lydite.messages import compact
 from lydite.messages.compact import Compact
 from tests.gateway.certificates import Authority

@@ -24,15 +24,15 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from lydite.engines.weights import measure
 from lydite.errors import LyditeError, StorageError
-from lydite.gateway import bundles, modes
-from lydite.gateway.bundles import SIGNATURE, Anchors
-from lydite.gateway.intake import Store
-from lydite.gateway.keeper import Change, Keeper, World
-from lydite.gateway.modes import Answers, Arrived, Begin, Fail, Matched, PowerIsOff, State
-from lydite.gateway.power import stuck
+from lydite.gateway.modes import bundles, modes
+from lydite.gateway.modes.bundles import SIGNATURE, Anchors
+from lydite.gateway.modes.intake import Store
+from lydite.gateway.modes.keeper import Change, Keeper, World
+from lydite.gateway.modes.modes import Answers, Arrived, Begin, Fail, Matched, PowerIsOff, State
+from lydite.gateway.modes.power import stuck
+from lydite.gateway.modes.upload import Port, UploadConnection
+from lydite.gateway.modes.whitelist import Whitelist
 from lydite.gateway.settings import CommandPower, Modes
-from lydite.gateway.upload import Port, UploadConnection
-from lydite.gateway.whitelist import Whitelist
 from lydite.messages.mode import Cause, Mode
 from tests.gateway.guarded import make_model
 
@@ -343,7 +343,7 @@ class Kept(RuleBasedStateMachine):
 
 
 def bundle(signature: bytes, layout: bytes) -> Any:
-    from lydite.gateway.whitelist import Bundle
+    from lydite.gateway.modes.whitelist import Bundle
 
     return Bundle(signature, layout)
 

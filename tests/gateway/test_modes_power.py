@@ -18,9 +18,9 @@ import msgspec
 import pytest
 
 from lydite.errors import ConfigurationError, LyditeError, Reason
-from lydite.gateway.power import Commands, Ipmi, run, secret_file
-from lydite.gateway.reloads import draw_s
-from lydite.gateway.sending import send
+from lydite.gateway.modes.power import Commands, Ipmi, run, secret_file
+from lydite.gateway.modes.reloads import draw_s
+from lydite.gateway.modes.sending import send
 from lydite.gateway.settings import CommandPower, Health, IpmiPower, Tls
 from lydite.laboratory import machine
 from lydite.laboratory.guarding import tamper

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 from lydite.errors import ConfigurationError, LyditeError, Reason
-from lydite.gateway.redfish import Redfish
+from lydite.gateway.modes.redfish import Redfish
 from lydite.gateway.settings import RedfishPower
 
 SYSTEM = "/redfish/v1/Systems/437XR1138R2"

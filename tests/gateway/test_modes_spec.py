@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from lydite.errors import LyditeError, Reason
-from lydite.gateway import modes
-from lydite.gateway.modes import (
+from lydite.gateway.modes import modes
+from lydite.gateway.modes.modes import (
     Answers,
     Arrived,
     Begin,

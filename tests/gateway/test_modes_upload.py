@@ -11,7 +11,7 @@ import pytest
 
 from lydite.engines.layout import MOST_BYTES
 from lydite.engines.weights import measure
-from lydite.gateway.intake import BUFFERS
+from lydite.gateway.modes.intake import BUFFERS
 from tests.gateway.conftest import Bench
 from tests.gateway.guarded import Guarded, make_model
 from tests.gateway.raw_client import Wire, ask, get

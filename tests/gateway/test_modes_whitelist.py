@@ -11,9 +11,9 @@ import pytest
 from lydite.engines import layout as layouts
 from lydite.engines.weights import measure
 from lydite.errors import ConfigurationError, LyditeError, Reason, StorageError
-from lydite.gateway import bundles
-from lydite.gateway.bundles import LAYOUT, SIGNATURE, Anchors, Listed
-from lydite.gateway.whitelist import Bundle, Whitelist
+from lydite.gateway.modes import bundles
+from lydite.gateway.modes.bundles import LAYOUT, SIGNATURE, Anchors, Listed
+from lydite.gateway.modes.whitelist import Bundle, Whitelist
 from tests.gateway.guarded import make_model
 
 

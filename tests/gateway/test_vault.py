@@ -18,10 +18,10 @@ from hypothesis.stateful import (
 )
 
 from lydite.errors import ConfigurationError, FormatError, Reason, StorageError, UnavailableError
-from lydite.gateway import records
-from lydite.gateway.generations import unsealed_secret
-from lydite.gateway.records import HEAD_BYTES, SLOT_BYTES, Cipher, Exchange
-from lydite.gateway.vault import Vault
+from lydite.gateway.ledger import records
+from lydite.gateway.ledger.generations import unsealed_secret
+from lydite.gateway.ledger.records import HEAD_BYTES, SLOT_BYTES, Cipher, Exchange
+from lydite.gateway.ledger.vault import Vault
 
 SECRET = bytes(range(32))
 ROOM = 1 << 30

@@ -18,7 +18,7 @@ from lydite.engines.transformers_engine import TransformersEngine
 from lydite.errors import Reason, UnavailableError
 from lydite.evidence.tokens.claims import Exchange, from_exchange
 from lydite.evidence.tokens.reference import MARGIN, SURPRISAL, Reference, parse
-from lydite.gateway.receipts import Draft, Stamp, opening_of, seal
+from lydite.gateway.ledger.receipts import Draft, Stamp, opening_of, seal
 from lydite.laboratory.world import key
 from lydite.messages import receipt
 from lydite.messages.commitment import Salt, commit_request, commit_response

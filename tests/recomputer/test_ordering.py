@@ -16,7 +16,7 @@ from lydite.appraisal.authority import Grant
 from lydite.appraisal.trust import Anchor
 from lydite.auditor.ordering import Order
 from lydite.errors import LyditeError, Reason, UnavailableError
-from lydite.gateway import admin_routes
+from lydite.gateway.office import admin_routes
 from lydite.laboratory.world import key
 from lydite.messages import instruction
 from lydite.signing import notes

@@ -9,8 +9,8 @@ import msgspec
 
 from lydite.cli.files import new_directory, read
 from lydite.engines.weights import ALGORITHMS
-from lydite.gateway import bundles
-from lydite.gateway.sending import Outcome, send
+from lydite.gateway.modes import bundles
+from lydite.gateway.modes.sending import Outcome, send
 from lydite.messages.tier import Tier
 
 _BAR = 30

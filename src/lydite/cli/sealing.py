@@ -4,7 +4,8 @@ import argparse
 import json
 
 from lydite import config
-from lydite.gateway import enrolling, measured, settings
+from lydite.gateway import settings
+from lydite.gateway.sealing import enrolling, measured
 
 
 def seal(arguments: argparse.Namespace) -> int:

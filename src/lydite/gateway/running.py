@@ -4,17 +4,17 @@ Prints one line of JSON with its port when it is ready; log lines go to standard
 """
 
 import asyncio
-import gc
 import json
 import logging
 import signal
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from typing import Any
 
 from lydite.errors import ConfigurationError, LyditeError
+from lydite.gateway.loop import log_to_stderr, run
 from lydite.gateway.service import Gateway
-from lydite.gateway.settings import LogLevel, Settings
+from lydite.gateway.settings import Settings
 
 Reread = Callable[[], Settings]
 _GARBAGE = 20_000
@@ -80,22 +80,3 @@ def serve(settings: Settings, reread: Reread | None = None) -> int:
             f"cannot listen on {settings.host}:{settings.port}: {error.strerror}"
         ) from error
     return 0
-
-
-def log_to_stderr(level: LogLevel, prefix: str = "") -> None:
-    """Send log lines of this process to standard error."""
-    logging.basicConfig(format=f"{prefix}%(levelname)s %(name)s %(message)s")
-    logging.getLogger().setLevel(level.upper())
-
-
-def run(main: Coroutine[Any, Any, None]) -> None:
-    """Run to the end, on uvloop where that is installed."""
-    gc.collect()
-    gc.freeze()  # what was imported is never garbage
-    gc.set_threshold(_GARBAGE)  # exchanges leave no cycles behind; decision 0012 has the gain
-    try:
-        import uvloop
-    except ImportError:
-        asyncio.run(main)
-    else:
-        uvloop.run(main)

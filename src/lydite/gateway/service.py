@@ -19,23 +19,27 @@ from lydite.errors import (
     Reason,
     UnavailableError,
 )
-from lydite.gateway import archive, deeds, egress, front, moded, resealing
-from lydite.gateway import sealed as seals
-from lydite.gateway.admin import Admin, Place
-from lydite.gateway.beacons import BeaconClient
-from lydite.gateway.control import Control, Office
-from lydite.gateway.egress import Egress
-from lydite.gateway.egress_routes import EgressRoutes
-from lydite.gateway.epochs import Epochs, Hands
-from lydite.gateway.front import Front
-from lydite.gateway.moded import Around, Modal
-from lydite.gateway.notary import Notary
-from lydite.gateway.operations import Operations
-from lydite.gateway.pairs import Journal
-from lydite.gateway.receipts import Stamp
-from lydite.gateway.recorder import GroupRecorder, TurnRecorder, Writer
-from lydite.gateway.scribe import Scribe
-from lydite.gateway.sealer import Sealer
+from lydite.gateway.draws.beacons import BeaconClient
+from lydite.gateway.draws.epochs import Epochs, Hands
+from lydite.gateway.egress import egress
+from lydite.gateway.egress.egress import Egress
+from lydite.gateway.egress.egress_routes import EgressRoutes
+from lydite.gateway.ledger.notary import Notary
+from lydite.gateway.ledger.pairs import Journal
+from lydite.gateway.ledger.receipts import Stamp
+from lydite.gateway.ledger.recorder import GroupRecorder, TurnRecorder, Writer
+from lydite.gateway.ledger.scribe import Scribe
+from lydite.gateway.modes import moded
+from lydite.gateway.modes.moded import Around, Modal
+from lydite.gateway.office import deeds, resealing
+from lydite.gateway.office.admin import Admin, Place
+from lydite.gateway.office.control import Control, Office
+from lydite.gateway.office.operations import Operations
+from lydite.gateway.plane import front
+from lydite.gateway.plane.front import Front
+from lydite.gateway.sealing import archive
+from lydite.gateway.sealing import sealed as seals
+from lydite.gateway.sealing.sealer import Sealer
 from lydite.gateway.settings import Settings
 from lydite.messages import declaration, entry
 from lydite.sampling import vrf
@@ -236,7 +240,7 @@ class Gateway:
             return []
         if self._settings.control_port is None:
             raise ConfigurationError("officers give their orders at control_port: name one")
-        from lydite.gateway.admin_routes import routes
+        from lydite.gateway.office.admin_routes import routes
 
         place = Place(self._settings.origin, self._gateway, self._journal, self._recorder)
         actions = deeds.of_operations(operations) | resealing.deeds(self._sealed)

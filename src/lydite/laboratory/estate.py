@@ -27,7 +27,8 @@ from lydite.auditor import settings as auditing
 from lydite.auditor.gateway_client import GatewayClient
 from lydite.engines.weights import measure
 from lydite.errors import ConfigurationError
-from lydite.gateway import bundles, settings
+from lydite.gateway import settings
+from lydite.gateway.modes import bundles
 from lydite.laboratory import deployment, machine
 from lydite.laboratory.processes import Processes, Service
 from lydite.messages import instruction

@@ -25,7 +25,7 @@ from lydite.appraisal import story
 from lydite.appraisal.story import Line, Reader
 from lydite.auditor.mirror import Mirror
 from lydite.errors import LyditeError, UnavailableError, VerificationError
-from lydite.gateway.sending import Outcome, send
+from lydite.gateway.modes.sending import Outcome, send
 from lydite.laboratory import machine, received
 from lydite.laboratory.estate import Estate
 from lydite.laboratory.places import fresh, point

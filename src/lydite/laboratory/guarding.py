@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lydite.errors import ConfigurationError
-from lydite.gateway import bundles
-from lydite.gateway.bundles import Listed
+from lydite.gateway.modes import bundles
+from lydite.gateway.modes.bundles import Listed
 from lydite.gateway.settings import CommandPower, Modes
 from lydite.laboratory import machine
 

@@ -22,10 +22,10 @@ from lydite.evidence.tokens import reference as references
 from lydite.evidence.tokens import verifier as scores
 from lydite.evidence.tokens.reference import Alternative, Histogram, Provenance, Reference
 from lydite.evidence.tokens.sampling import Sampling, from_request
-from lydite.gateway.epochs import Hands, Pledged, make_epoch
-from lydite.gateway.pledges import Secret, Turn, make_pledge
-from lydite.gateway.receipts import Draft, Stamp, opening_of, seal, statement_of
-from lydite.gateway.retention import Named, make_retention
+from lydite.gateway.draws.epochs import Hands, Pledged, make_epoch
+from lydite.gateway.draws.pledges import Secret, Turn, make_pledge
+from lydite.gateway.ledger.receipts import Draft, Stamp, opening_of, seal, statement_of
+from lydite.gateway.ledger.retention import Named, make_retention
 from lydite.laboratory.bigram import Bigram
 from lydite.messages import entropy, entry
 from lydite.messages.audit import Verdict

@@ -1,0 +1,1 @@
+"""Audit epochs: pledged before anyone can know what they draw, opened after the beacon spoke."""

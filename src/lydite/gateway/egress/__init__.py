@@ -1,0 +1,1 @@
+"""What leaves beyond what the sampler explains: charged, budgeted, paced, stopped."""

@@ -1,0 +1,1 @@
+"""What was answered, kept: receipts made, journal and log written, pairs enciphered and let go."""

@@ -1,0 +1,1 @@
+"""Whose weights run: upload, whitelist, power; a machine serves what is listed, or is dark."""

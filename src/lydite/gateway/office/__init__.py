@@ -1,0 +1,1 @@
+"""What the gateway answers itself: receipts and log, its operator's port, its officers' orders."""
