@@ -1,11 +1,15 @@
 """How a process of the gateway runs: its event loop, and where its log lines go."""
 
 import asyncio
+import gc
 import logging
 from collections.abc import Coroutine
 from typing import Any
 
 from lydite.gateway.settings import LogLevel
+
+_GARBAGE = 20_000
+"""New objects between two looks for cycles among them."""
 
 
 def log_to_stderr(level: LogLevel, prefix: str = "") -> None:

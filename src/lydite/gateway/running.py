@@ -17,8 +17,6 @@ from lydite.gateway.service import Gateway
 from lydite.gateway.settings import Settings
 
 Reread = Callable[[], Settings]
-_GARBAGE = 20_000
-"""New objects between two looks for cycles among them."""
 _logger = logging.getLogger(__name__)
 
 
