@@ -1,4 +1,4 @@
-"""Traffic that does not look like inference raises an alarm; traffic that does raises none."""
+"""Traffic of chats and of batch work raises no alarm, and few exchanges say nothing."""
 
 import itertools
 import json
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lydite.evidence.egress.profile import LEAST, WINDOW, Bounds, blob_bytes, odd, profile
-from lydite.laboratory.flows import TRAINING, batches, chats
+from lydite.laboratory.flows import batches, chats
 
 PROMPTS = Path(__file__).parents[2] / "data" / "reference" / "tokens" / "prompts.json"
 TEXTS = [
@@ -22,29 +22,6 @@ TEXTS = [
 def test_chats_and_batches_raise_no_alarm(source: object, seed: int) -> None:
     assert callable(source)
     flows = list(itertools.islice(source(random.Random(seed), TEXTS), WINDOW))
-    found = profile(flows)
-    assert found is not None
-    assert odd(found, Bounds()) == ()
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "8 KiB in base64, on a beat",
-        "8 KiB in base64, jitter",
-        "8 KiB in words, on a beat",
-    ],
-)
-def test_gradients_in_messages_raise_one(name: str) -> None:
-    flows = list(itertools.islice(TRAINING[name](random.Random(1)), 24))
-    found = profile(flows)
-    assert found is not None
-    assert len(odd(found, Bounds())) >= 2
-
-
-def test_gradients_that_are_small_and_slow_are_not_seen() -> None:
-    """A limit that the documentation states."""
-    flows = list(itertools.islice(TRAINING["1 KiB in words, jitter"](random.Random(1)), WINDOW))
     found = profile(flows)
     assert found is not None
     assert odd(found, Bounds()) == ()

@@ -1,4 +1,4 @@
-"""Real secrets in real answers: what got through is charged, and little more."""
+"""Attack 13: a secret leaves inside answers. What got through is charged, and little more."""
 
 import hashlib
 import json
