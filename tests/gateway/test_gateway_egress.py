@@ -7,12 +7,15 @@ import http.client
 import itertools
 import json
 import shutil
+import signal
 import time
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lydite.errors import Reason, StorageError
 from lydite.evidence.egress.claims import Outflow
@@ -30,9 +33,11 @@ from lydite.messages.statement import subject
 from lydite.messages.tier import Tier
 from lydite.signing.dsse import Envelope, payload_of
 from lydite.signing.keys import Signer, sign_envelope
-from tests.gateway.conftest import Bench
+from tests.gateway.conftest import Bench, prepare
 from tests.gateway.raw_client import CHAT, Got, Wire, get, post
+from tests.gateway.raw_client import ask as ask_port
 from tests.gateway.scripted_engine import chunked, plain, script
+from tests.gateway.test_gateway_crash import Process
 
 METER = Signer(b"m" * 32)
 TOKEN = "the token of the meter"
@@ -272,3 +277,69 @@ def test_a_paced_answer_reads_the_same_and_its_receipt_holds(bench: Bench) -> No
     compact, rest = wire.from_stream(body)
     assert rest == b"".join(events)
     check(compact, CHAT, request.encode(), rest)
+
+
+def test_a_gateway_that_was_killed_remembers_what_left(bench: Bench) -> None:
+    """Whole answers and half a stream, then ``kill -9``: nothing that a client read is free."""
+    directory = bench.directory / "murdered"
+    settings = prepare(directory, bench.engine.url, egress=limits())
+    first = Process(settings, directory)
+    events = [b'data: {"n":%d}\n\n' % n for n in range(50)]
+    slow = json.dumps(script(chunked(events), cuts=[200], pause_s=1))
+    read = 0
+    for _ in range(3):
+        with Wire(first.port) as line:
+            got = line.ask(post(CHAT, json.dumps(script(plain(b"x" * 1000))).encode()))
+            assert got.status == 200
+    with Wire(first.port) as line:
+        line.send(post(CHAT, slow.encode()))
+        read = len(line.socket.recv(1 << 16))
+        first.end(signal.SIGKILL)
+    second = Process(settings, directory)
+    got = ask_port(second.port, get(b"/v1/egress/accounts", BEARER))
+    found = json.loads(got.body)
+    assert len(json.loads(ask_port(second.port, get(b"/v1/egress/unscored", BEARER)).body)) == 3
+    charged = found["chargedMicro"] + found["waitingMicro"]
+    assert read > 100
+    assert charged >= 8 * MICRO * read
+    second.end(signal.SIGTERM)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 4), st.integers(0, 2), st.integers(0, 9_000)), max_size=40)
+)
+def test_accounts_agree_with_the_obvious_ones(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[int, int, int]]
+) -> None:
+    """The twin: every charge in a list, added up when asked."""
+    path = tmp_path_factory.mktemp("twin") / "accounts.jsonl"
+    kept = Accounts(path)
+    charges: dict[str, tuple[str, int, str]] = {}
+    for number, (kind, who, micro) in enumerate(steps):
+        name, session = f"{number:032x}", f"s{who}"
+        running = [key for key, (_, _, state) in charges.items() if state == "running"]
+        waiting = kept.unscored()
+        if kind <= 1 or not (running or waiting):
+            kept.open(name, session, 7, micro)
+            charges[name] = (session, micro, "running")
+        elif kind == 2 and running:
+            kept.more(running[0], micro)
+            charges[running[0]] = (charges[running[0]][0], micro, "running")
+        elif kind == 3 and running:
+            kept.close(running[0], number + 1, micro)
+            charges[running[0]] = (charges[running[0]][0], micro, str(number + 1))
+        elif waiting:
+            kept.score(waiting[0], micro)
+            key = next(key for key, each in charges.items() if each[2] == str(waiting[0]))
+            charges[key] = (charges[key][0], micro, "scored")
+    kept.close_file()
+    again = Accounts(path)
+    for found in (kept, again):
+        for session in ("s0", "s1", "s2"):
+            mine = [each for each in charges.values() if each[0] == session]
+            done = sum(micro for _, micro, state in mine if state == "scored")
+            left = sum(micro for _, micro, state in mine if state != "scored")
+            assert (found.charged(7, session), found.waiting(session)) == (done, left)
+        everything = sum(micro for _, micro, _ in charges.values())
+        assert found.charged_by_all(7) + found.waiting() == everything
+    again.close_file()

@@ -109,7 +109,9 @@ class Accounts:
         self._running: dict[str, Pending] = {}
         self._waiting: dict[int, Pending] = {}
         self._charged: dict[tuple[int, str], int] = {}
+        self._by_day: dict[int, int] = {}
         self._waiting_micro: dict[str, int] = {}
+        self._all_waiting = 0
         self._budgets: dict[tuple[Scope, str], int] = {}
         self._file = -1
         self._written = 0
@@ -158,12 +160,12 @@ class Accounts:
 
     def charged_by_all(self, day: int) -> int:
         """Return what all sessions were charged for good on a day."""
-        return sum(micro for (when, _), micro in self._charged.items() if when == day)
+        return self._by_day.get(day, 0)
 
     def waiting(self, session: str | None = None) -> int:
         """Return what is charged by size until scores come, of one session or of all."""
         if session is None:
-            return sum(self._waiting_micro.values())
+            return self._all_waiting
         return self._waiting_micro.get(session, 0)
 
     def unscored(self) -> list[int]:
@@ -195,6 +197,7 @@ class Accounts:
     def forget_before(self, day: int) -> None:
         """Drop what was charged on days before ``day``."""
         self._charged = {key: micro for key, micro in self._charged.items() if key[0] >= day}
+        self._by_day = {when: micro for when, micro in self._by_day.items() if when >= day}
 
     def close_file(self) -> None:
         """Close the file."""
@@ -293,6 +296,7 @@ class Accounts:
         self._wait(found.session, micro)
 
     def _wait(self, session: str, micro: int) -> None:
+        self._all_waiting += micro
         left = self._waiting_micro.get(session, 0) + micro
         if left:
             self._waiting_micro[session] = left
@@ -302,3 +306,4 @@ class Accounts:
     def _charge(self, found: Pending, micro: int) -> None:
         key = found.day, found.session
         self._charged[key] = self._charged.get(key, 0) + micro
+        self._by_day[found.day] = self._by_day.get(found.day, 0) + micro

@@ -80,6 +80,7 @@ class Egress:
         self._flows: dict[str, deque[Flow]] = {}
         self._told: set[tuple[int, str, str]] = set()
         self._pacers: dict[str, Pacer] = {}
+        self._today = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._heard_ms = place.recorder.clock_ms()
         for receipt_id in self.accounts.running():  # the process ended while they were leaving
@@ -208,6 +209,10 @@ class Egress:
     def _watch(self, session: str, entry: int) -> None:
         """Say once when an account passes its threshold, and when it is stopped."""
         day, share = self.day(), self.settings.alarm_ppm
+        if day != self._today:  # what was charged two days ago can change no more
+            self._today = day
+            self.accounts.forget_before(day - 1)
+            self._told = {told for told in self._told if told[0] == day}
         rows: tuple[tuple[egress.Scope, str, int], ...] = (
             ("session", session, self.accounts.charged(day, session)),
             ("day", "", self.accounts.charged_by_all(day)),

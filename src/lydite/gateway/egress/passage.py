@@ -8,7 +8,7 @@ import zlib
 from typing import Protocol
 
 from lydite.errors import LyditeError, StorageError
-from lydite.evidence.egress.frame import BYTE_MICRO, coarse_micro
+from lydite.evidence.egress.frame import BYTE_MICRO
 from lydite.gateway.ledger.receipts import Draft
 from lydite.gateway.ledger.recorder import Done
 from lydite.gateway.ledger.scribe import Entered
@@ -17,7 +17,7 @@ from lydite.gateway.wire import OURS
 
 BLOCK_BYTES = 64 * 1024
 """A stream is charged for so many bytes at a time, before they leave."""
-_PACKED_BYTES = 1024 * 1024
+_PACKED_BYTES = 256 * 1024
 """Larger answers are charged eight bits a byte, not compressed."""
 
 
@@ -70,7 +70,7 @@ class Passage:
             return
         if not self._headed:
             self._headed = True
-            lines, streamed = _head(data)
+            lines, streamed = _head(data, self.receipt_id.encode())
             self.head_micro = self._meter.head_micro(lines)
             self._closed = self._closed or not streamed  # such an answer is charged as a whole
         try:
@@ -127,9 +127,7 @@ class Passage:
 def size_micro(draft: Draft) -> int:
     """Return what an answer is charged by its size, in micro-bits."""
     body = b"".join(draft.response)
-    if len(body) > _PACKED_BYTES:
-        return BYTE_MICRO * len(body)
-    return coarse_micro(body)
+    return BYTE_MICRO * (len(body) if len(body) > _PACKED_BYTES else packed(body))
 
 
 def packed(body: bytes) -> int:
@@ -137,8 +135,11 @@ def packed(body: bytes) -> int:
     return len(zlib.compress(body[:_PACKED_BYTES], 1))
 
 
-def _head(data: bytes) -> tuple[list[tuple[bytes, bytes]], bool]:
-    """Return the lines of a head that are an engine's, and whether its length is not known yet."""
+def _head(data: bytes, receipt_id: bytes) -> tuple[list[tuple[bytes, bytes]], bool]:
+    """Return the lines of a head that are an engine's, and whether its length is not known yet.
+
+    The receipt's id, which the engine was given, says nothing in it.
+    """
     first, *rest = data.partition(b"\r\n\r\n")[0].split(b"\r\n")
     lines = [(b":status", first)]
     streamed = True
@@ -147,5 +148,5 @@ def _head(data: bytes) -> tuple[list[tuple[bytes, bytes]], bool]:
         name = name.lower()
         streamed = streamed and name != b"content-length"
         if not name.startswith(OURS):
-            lines.append((name, value.strip()))
+            lines.append((name, value.strip().replace(receipt_id, b"*")))
     return lines, streamed
