@@ -35,7 +35,7 @@ def main() -> None:
     axes.set(xscale="log", yscale="log", xlim=(low, high), ylim=(low, high))
     axes.set_xlabel("bits that a receiver read")
     axes.set_ylabel("bits charged")
-    axes.legend(fontsize=7, loc="upper left", title="green: within 2x", title_fontsize=7)
+    axes.legend(fontsize=7, loc="lower right", title="green: within 2x", title_fontsize=7)
     figure.tight_layout()
     figure.savefig(PICTURE, dpi=120)
     print(PICTURE)
