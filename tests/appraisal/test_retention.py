@@ -15,7 +15,7 @@ from lydite.laboratory.world import World
 from lydite.messages import entry, retention
 from lydite.messages.canonical import encode
 from lydite.messages.epoch import Epoch
-from lydite.messages.retention import Predicate, Span, Spans, spans_of
+from lydite.messages.retention import Predicate, Span, Spans, Tally, spans_of
 from lydite.signing.dsse import Envelope, KeyId, payload_of
 from lydite.signing.keys import sign_envelope
 
@@ -35,9 +35,9 @@ def statement(receipts: set[int], drawn: set[int], lost: set[int]) -> Predicate:
     return make_retention(
         "undrawn",
         (1, LAST),
-        named(receipts - drawn - lost),
+        Tally(named(receipts - drawn - lost)),
         spans_of(sorted(lost)),
-        named(receipts & drawn - lost),
+        Tally(named(receipts & drawn - lost)),
         1,
         0,
         PROVIDER,
@@ -102,9 +102,9 @@ def test_other_causes_name_what_went() -> None:
         said = make_retention(
             cause,  # type: ignore[arg-type]
             (1, 10),
-            named(gone),
+            Tally(named(gone)),
             spans,
-            (),
+            Tally(),
             0,
             0,
             PROVIDER,

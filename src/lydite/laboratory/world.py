@@ -25,7 +25,7 @@ from lydite.evidence.tokens.sampling import Sampling, from_request
 from lydite.gateway.draws.epochs import Hands, Pledged, make_epoch
 from lydite.gateway.draws.pledges import Secret, Turn, make_pledge
 from lydite.gateway.ledger.receipts import Draft, Stamp, opening_of, seal, statement_of
-from lydite.gateway.ledger.retention import Named, make_retention
+from lydite.gateway.ledger.retention import make_retention
 from lydite.laboratory.bigram import Bigram
 from lydite.messages import entropy, entry
 from lydite.messages.audit import Verdict
@@ -36,6 +36,7 @@ from lydite.messages.entropy import Entropy
 from lydite.messages.entry import EntryKind
 from lydite.messages.epoch import Epoch
 from lydite.messages.opening import Opening
+from lydite.messages.retention import Tally
 from lydite.messages.statement import Sha256, Subject
 from lydite.sampling import beacon, draw, vrf
 from lydite.sampling.beacon import Chain, Round, Scheme
@@ -224,9 +225,9 @@ class World:
         told = make_retention(
             "undrawn",
             (said.first, said.tree_size),
-            gone,
+            Tally(gone),
             (),
-            kept,
+            Tally(kept),
             said.epoch,
             self.now_s,
             self.provider.keyid,
@@ -248,7 +249,7 @@ class World:
 
     # How it is made.
 
-    def _named(self, number: int) -> Named:
+    def _named(self, number: int) -> tuple[int, bytes]:
         return number, hashlib.sha256(_payload(self.envelopes[number - 1])).digest()
 
     def beacon_round(self, number: int) -> Round:

@@ -60,16 +60,32 @@ class Retention(Message, frozen=True, kw_only=True):
     predicate: Predicate
 
 
-def digest(entries: Iterable[tuple[int, bytes]]) -> bytes:
-    """Return the name of a set of receipts: their entry numbers, in order, and leaf digests.
+class Tally:
+    """A set of receipts, counted and named as they come, in the order of their entries.
 
-    SHA-256 of a label, then for each its number in eight bytes and the 32 bytes of SHA-256 that its
-    leaf holds, which commit to the receipt's statement and through it to input and output.
+    The name is SHA-256 of a label, then for each its number in eight bytes and the 32 bytes of
+    SHA-256 that its leaf holds, which commit to the receipt's statement and so to input and output.
     """
-    total = hashlib.sha256(_LABEL)
-    for number, statement in entries:
-        total.update(number.to_bytes(8) + statement)
-    return total.digest()
+
+    def __init__(self, entries: Iterable[tuple[int, bytes]] = ()) -> None:
+        self.count = 0
+        self._total = hashlib.sha256(_LABEL)
+        for number, statement in entries:
+            self.add(number, statement)
+
+    def add(self, number: int, statement: bytes) -> None:
+        """Add the receipt at an entry, by the SHA-256 of its statement."""
+        self.count += 1
+        self._total.update(number.to_bytes(8) + statement)
+
+    def digest(self) -> bytes:
+        """Return the name of the set."""
+        return self._total.digest()
+
+
+def digest(entries: Iterable[tuple[int, bytes]]) -> bytes:
+    """Return the name of a set of receipts: see ``Tally``."""
+    return Tally(entries).digest()
 
 
 def parse(payload: bytes) -> Retention:

@@ -9,8 +9,10 @@ Time is how long the gateway has run, so no jump of a clock makes anything go ea
 import asyncio
 import contextlib
 import hashlib
+import itertools
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from array import array
+from collections.abc import Callable, Container, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -23,7 +25,15 @@ from lydite.gateway.ledger.vault import Vault
 from lydite.gateway.settings import Retention as Settings
 from lydite.messages import audit, retention
 from lydite.messages.canonical import encode
-from lydite.messages.retention import Cause, Predicate, Retention, Span, Spans, spans_of
+from lydite.messages.retention import (
+    Cause,
+    Predicate,
+    Retention,
+    Span,
+    Spans,
+    Tally,
+    spans_of,
+)
 from lydite.messages.statement import subject
 from lydite.signing.dsse import KeyId, open_envelope
 from lydite.signing.keys import Signer, sign_envelope
@@ -35,9 +45,6 @@ _ROOM = 8
 
 _logger = logging.getLogger(__name__)
 
-Named = tuple[int, bytes]
-"""A receipt: its entry, and the SHA-256 of its statement."""
-
 
 class Decision(NamedTuple):
     """What an epoch decided: its number, its range, and which entries of it were drawn."""
@@ -46,6 +53,18 @@ class Decision(NamedTuple):
     first: int
     last: int
     drawn: frozenset[int]
+
+
+class _Set:
+    """Receipts as a statement names them, and their entries."""
+
+    def __init__(self) -> None:
+        self.tally = Tally()
+        self.numbers = array("Q")
+
+    def add(self, number: int, statement: bytes) -> None:
+        self.tally.add(number, statement)
+        self.numbers.append(number)
 
 
 class Age:
@@ -148,7 +167,7 @@ class Keeper:
         await asyncio.to_thread(self._finish)
         # 2.
         missing = await asyncio.to_thread(self._missing)
-        await self._say_lost("damaged", missing)
+        await self._say_lost(missing)
         # 3.
         await self.settle()
 
@@ -182,13 +201,13 @@ class Keeper:
         Raises:
             StorageError, OSError: the disk refused.
         """
-        self.vault.age_ms = self._age.tick(self._clock())
+        self.vault.age_ms = await asyncio.to_thread(self._age.tick, self._clock())
         await self.settle()
         async with self.lock:
             await self._expire()
             await self._bound()
             damaged, self._damaged = self._damaged, []
-        await self._say_lost("damaged", damaged)
+        await self._say_lost(damaged)
 
     def close(self) -> None:
         """Write down how long the gateway has run."""
@@ -196,30 +215,39 @@ class Keeper:
             self._age.save()
 
     async def _settle(self, decision: Decision) -> None:
-        first, last = decision.first, decision.last
-        heads = await asyncio.to_thread(self.vault.heads, first, last)
-        pairs = [(head.number, head.tag) for head in heads]
-        kept = [pair for pair in pairs if pair[0] in decision.drawn]
-        gone = [pair for pair in pairs if pair[0] not in decision.drawn]
-        lost = self._gone.within((first, last))
-        await self._say("undrawn", (first, last), gone, lost, kept, decision.epoch)
-        await asyncio.to_thread(self._destroy, [number for number, _ in gone], last)
+        span = (decision.first, decision.last)
+        kept, gone = await asyncio.to_thread(self._sort, span, decision.drawn)
+        lost = self._gone.within(span)
+        await self._say("undrawn", span, gone.tally, lost, kept.tally, decision.epoch)
+        await asyncio.to_thread(self._destroy, gone.numbers, decision.last)
+
+    def _sort(self, span: Span, staying: Container[int]) -> tuple[_Set, _Set]:
+        """Return which pairs of a span stay and which go."""
+        kept, gone = _Set(), _Set()
+        for head in self.vault.heads(*span):
+            (kept if head.number in staying else gone).add(head.number, head.tag)
+        return kept, gone
 
     async def _expire(self) -> None:
         """Let go of drawn pairs whose time is up, or whose audit is in the log."""
         limit_ms = self.vault.age_ms - 1000 * self._settings.vault_s
-        oldest = self.vault.oldest(1, self._settled)
-        if oldest is not None and oldest.time_ms < limit_ms:
-            heads = await asyncio.to_thread(self.vault.heads, 1, self._settled)
-            await self._let_go(
-                "expired", [head.number for head in heads if head.time_ms < limit_ms]
-            )
-        due, self._audited = (
-            {each for each in self._audited if each <= self._settled},
-            {each for each in self._audited if each > self._settled},
-        )
+        last = await asyncio.to_thread(self._older, 1, self._settled, limit_ms)
+        if last:
+            await self._let_go("expired", self.vault.live(1, last))
+        due = {each for each in self._audited if each <= self._settled}
         if due:
-            await self._let_go("audited", sorted(due))
+            here = self.vault.live(1, self._settled)
+            await self._let_go("audited", [number for number in here if number in due])
+        self._audited -= due
+
+    def _older(self, first: int, last: int, limit_ms: int) -> int:
+        """Return the last entry from ``first`` to ``last`` of an age before ``limit_ms``, or 0."""
+        oldest = self.vault.oldest(first, last)
+        if oldest is None or oldest.time_ms >= limit_ms:
+            return 0
+        heads = self.vault.heads(first, last)
+        older = itertools.takewhile(lambda head: head.time_ms < limit_ms, heads)
+        return max(head.number for head in older)
 
     async def _bound(self) -> None:
         """Drop what waits for an epoch and has no room or no time, or close the vault."""
@@ -234,40 +262,31 @@ class Keeper:
 
     def _due(self, first: int) -> tuple[Cause, int] | None:
         """Return why, and up to which entry, pairs from ``first`` on have to go, if they do."""
-        oldest = self.vault.oldest(first, len(self._journal))
-        if oldest is None:
-            return None
         limit_ms = self.vault.age_ms - 1000 * self._settings.vault_s
-        if oldest.time_ms < limit_ms:
-            heads = self.vault.heads(first, len(self._journal))
-            return "old", max(head.number for head in heads if head.time_ms < limit_ms)
+        last = self._older(first, len(self._journal), limit_ms)
+        if last:
+            return "old", last
         excess = self.vault.size_bytes - self._settings.vault_bytes * (_ROOM - 1) // _ROOM
         last = self.vault.oldest_segments(first, excess) if excess > 0 else 0
         return ("full", last) if last else None
 
     async def _drop(self, cause: Cause, first: int, last: int) -> None:
-        heads = await asyncio.to_thread(self.vault.heads, first, last)
-        gone = [(head.number, head.tag) for head in heads]
-        _logger.warning("%d pairs go that no epoch has drawn from: %s", len(gone), cause)
-        await self._say(cause, (first, last), gone)
-        await asyncio.to_thread(self._destroy, [number for number, _ in gone], last)
+        _, gone = await asyncio.to_thread(self._sort, (first, last), ())
+        _logger.warning("%d pairs go that no epoch has drawn from: %s", gone.tally.count, cause)
+        await self._say(cause, (first, last), gone.tally)
+        await asyncio.to_thread(self._destroy, gone.numbers, last)
 
     async def _let_go(self, cause: Cause, numbers: Sequence[int]) -> None:
+        """Say that pairs that are here go, and destroy them."""
         for spans, part in _parted(numbers):
-            heads = await asyncio.to_thread(self.vault.heads, part[0], part[-1])
-            named = set(part)
-            gone = [(head.number, head.tag) for head in heads if head.number in named]
-            if gone:
-                span = (gone[0][0], gone[-1][0])
-                await self._say(cause, span, gone, spans)
-                await asyncio.to_thread(self._destroy, [number for number, _ in gone], 0)
-
-    async def _say_lost(self, cause: Cause, numbers: Sequence[int]) -> None:
-        for spans, part in _parted(numbers):
-            _logger.error("%d pairs are lost, from entry %d on", len(part), part[0])
-            gone = [(number, self._digest(number)) for number in part]
+            gone = Tally((number, self._digest(number)) for number in part)
             await self._say(cause, (part[0], part[-1]), gone, spans)
             await asyncio.to_thread(self._destroy, part, 0)
+
+    async def _say_lost(self, numbers: Sequence[int]) -> None:
+        if numbers:
+            _logger.error("%d pairs are lost, from entry %d on", len(numbers), numbers[0])
+            await self._let_go("damaged", sorted(numbers))
 
     def _destroy(self, numbers: Sequence[int], decided: int) -> None:
         self._behind = True
@@ -284,16 +303,19 @@ class Keeper:
 
     def _missing(self) -> list[int]:
         """Return the receipts whose pairs should be here and are not."""
-        here = {head.number: head.tag for head in self.vault.heads(1, len(self._journal))}
-        wanted = sorted(each for each in self._drawn if each <= self._settled)
-        wanted += range(max(self._settled, self._dropped) + 1, len(self._journal) + 1)
-        return [
-            number
-            for number in wanted
-            if not self._gone.hold(number)
-            and self._journal.read(number).kind == "receipt"
-            and here.get(number) != self._digest(number)
-        ]
+        heads = self.vault.heads(1, len(self._journal))
+        waiting = range(max(self._settled, self._dropped) + 1, len(self._journal) + 1)
+        missing, head = [], next(heads, None)
+        for number in itertools.chain(
+            sorted(each for each in self._drawn if each <= self._settled), waiting
+        ):
+            while head is not None and head.number < number:
+                head = next(heads, None)
+            if self._gone.hold(number) or self._journal.read(number).kind != "receipt":
+                continue
+            if head is None or (head.number, head.tag) != (number, self._digest(number)):
+                missing.append(number)
+        return missing
 
     def _remember(self, said: Predicate) -> None:
         if said.cause == "undrawn":
@@ -308,13 +330,13 @@ class Keeper:
         self,
         cause: Cause,
         span: Span,
-        gone: Sequence[Named],
+        gone: Tally,
         spans: Iterable[Span] = (),
-        kept: Sequence[Named] = (),
+        kept: Tally | None = None,
         epoch: int = 0,
     ) -> None:
         """Log what is going to be destroyed."""
-        at_s = self._recorder.clock_ms() // 1000
+        at_s, kept = self._recorder.clock_ms() // 1000, kept or Tally()
         said = make_retention(cause, span, gone, spans, kept, epoch, at_s, self._provider)
         await self._recorder.enter("retention", sign_envelope(encode(said), self._signer))
         self._remember(said.predicate)
@@ -331,27 +353,26 @@ class Keeper:
 def make_retention(
     cause: Cause,
     span: Span,
-    gone: Sequence[Named],
+    gone: Tally,
     spans: Iterable[Span],
-    kept: Sequence[Named],
+    kept: Tally,
     epoch: int,
     at_s: int,
     provider: KeyId,
 ) -> Retention:
     """Return the statement that ``gone`` is destroyed and ``kept`` is not, said at ``at_s``."""
-    digest = retention.digest(gone)
     return Retention(
-        subject=subject("destroyed", digest),
+        subject=subject("destroyed", gone.digest()),
         predicate=Predicate(
             cause=cause,
             epoch=epoch,
             first=span[0],
             last=span[1],
             spans=tuple(spans),
-            kept=len(kept),
-            kept_digest=retention.digest(kept).hex(),
-            destroyed=len(gone),
-            destroyed_digest=digest.hex(),
+            kept=kept.count,
+            kept_digest=kept.digest().hex(),
+            destroyed=gone.count,
+            destroyed_digest=gone.digest().hex(),
             at=f"{datetime.fromtimestamp(at_s, UTC):%Y-%m-%dT%H:%M:%S}.000Z",
             provider=provider,
         ),

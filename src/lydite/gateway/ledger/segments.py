@@ -150,16 +150,20 @@ class Segment:
                 return self._numbers[place]
         return None
 
-    def heads(self, first: int, last: int) -> list[Head]:
-        """Return what the records of entries from ``first`` to ``last`` say without a key.
+    def heads(self, first: int, last: int) -> Iterator[Head]:
+        """Yield what the records of entries from ``first`` to ``last`` say without a key, in order.
 
         Raises:
             OSError: the disk refused.
         """
-        places = [self.place(number) for number in self.numbers(first, last)]
+        numbers = self.numbers(first, last)
+        if not numbers:
+            return
         with opened(self.path) as file:
-            heads = [parse_head(os.pread(file, HEAD_BYTES, place or 0)) for place in places]
-        return [head for head in heads if head is not None]
+            for number in numbers:
+                head = parse_head(os.pread(file, HEAD_BYTES, self.place(number) or 0))
+                if head is not None:
+                    yield head
 
     def _behind_last(self, file: int) -> int:
         """Return where the last record ends, walking from the start: destroyed ones have a head."""

@@ -9,6 +9,7 @@ Several threads may use it; whoever appends waits for nobody but another who app
 """
 
 import contextlib
+import heapq
 import os
 import threading
 from collections.abc import Iterator, Sequence
@@ -72,20 +73,18 @@ class Vault:
             found = [segment.numbers(first, last) for segment in self._segments]
         return sorted({number for numbers in found for number in numbers})
 
-    def heads(self, first: int, last: int) -> list[Head]:
-        """Return number, time, receipt and tag of the pairs from ``first`` to ``last``, in order.
+    def heads(self, first: int, last: int) -> Iterator[Head]:
+        """Yield number, time, receipt and tag of the pairs from ``first`` to ``last``, in order.
+
+        Whoever destroys and sweeps must not do so meanwhile.
 
         Raises:
             StorageError: the disk refused.
         """
         with self._lock:
-            segments = list(self._segments)
-        found: dict[int, Head] = {}
+            segments = [each.heads(first, last) for each in self._segments]
         with disk.failures("read the vault"):
-            for segment in segments:
-                with contextlib.suppress(FileNotFoundError):  # swept meanwhile, into a later one
-                    found |= {head.number: head for head in segment.heads(first, last)}
-        return [found[number] for number in sorted(found)]
+            yield from heapq.merge(*segments, key=lambda head: head.number)
 
     def oldest(self, first: int, last: int) -> Head | None:
         """Return what is known of the first pair from ``first`` to ``last``, if there is one.
@@ -98,7 +97,7 @@ class Vault:
             number, segment = min(places, key=lambda place: place[0], default=(0, None))
             if segment is None or number > last:
                 return None
-            return next(iter(segment.heads(number, number)), None)
+            return next(segment.heads(number, number), None)
 
     def oldest_segments(self, first: int, wanted_bytes: int) -> int:
         """Return up to which entry to drop from ``first`` on for so much room, 0 for nothing.
