@@ -14,7 +14,6 @@ from typing import Any
 
 from lydite import config
 from lydite.gateway import settings
-from lydite.gateway.ledger.pairs import Journal
 from lydite.gateway.sealing import enrolling, sealed
 from lydite.tlog.store import LogStore
 from lydite.tpm.transport import Socket
@@ -55,7 +54,7 @@ def run(given: settings.Settings) -> None:
     signers = sealed.signers(given, opened)
     state = Path(given.state)
     log = LogStore.open(state / "log", given.origin, signers["log"])
-    journal = Journal(state / "journal")
+    journal = sealed.open_journal(given, opened)
     opened.check(log, journal)
     log.append_durable([os.urandom(8)])
     opened.seal(log, journal)

@@ -63,9 +63,9 @@ def test_killed_while_it_runs_it_starts_again(machine: Machine) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("what", ["run", "reseal"])
-def test_killed_at_each_step_it_starts_again(machine: Machine, what: str) -> None:
+def test_killed_at_each_third_step_it_starts_again(machine: Machine, what: str) -> None:
     assert go(machine, "enrol", NEVER)
-    survive(machine, what, 1)
+    survive(machine, what, 3)
 
 
 @pytest.mark.slow
@@ -100,7 +100,7 @@ def test_whatever_was_copied_before_is_refused_wherever_it_was_killed(
     assert go(machine, "enrol", NEVER)
     steps = go(machine, "run", NEVER)
     assert steps is not None
-    for step in range(steps // 2, steps + 1, 9):
+    for step in range(steps // 2, steps + 1, 13):
         shutil.rmtree(tmp_path / "old", ignore_errors=True)
         shutil.copytree(machine.state, tmp_path / "old")
         assert go(machine, "run", NEVER)
@@ -111,4 +111,4 @@ def test_whatever_was_copied_before_is_refused_wherever_it_was_killed(
         machine.refused("rolled-back")
         shutil.rmtree(machine.state)
         (tmp_path / "new").rename(machine.state)
-        machine.works()
+        assert go(machine, "run", NEVER), "the newest starts"
