@@ -91,6 +91,15 @@ def test_spans_are_sets(pairs: list[Span], number: int) -> None:
     assert inside == obvious & set(range(10, 21))
 
 
+def test_what_was_lost_before_goes_only_once() -> None:
+    receipts = dict(named(set(range(1, 11))))
+    left = Tally(named({1, 2, 5, 6, 7, 8, 9, 10}))
+    said = make_retention("full", (1, 10), left, (), Tally(), 0, 0, PROVIDER).predicate
+    verify_recounted(said, (), receipts, [(3, 4)])
+    with pytest.raises(VerificationError):
+        verify_recounted(said, (), receipts, ())
+
+
 def test_other_causes_name_what_went() -> None:
     receipts = dict(named(set(range(1, 11))))
     for cause, spans, gone in (

@@ -7,18 +7,20 @@ import subprocess
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import pytest
 from msgspec.structs import replace
 
+from lydite.auditor.disposals import Disposals
 from lydite.errors import Reason, StorageError
 from lydite.gateway.draws.pledges import Drawer
 from lydite.gateway.ledger.generations import unsealed_secret
 from lydite.gateway.ledger.retention import Age, Keeper
 from lydite.gateway.ledger.vault import Vault
 from lydite.gateway.settings import AfterAudit, Retention, WhenFull
-from lydite.messages import retention
+from lydite.messages import entry, retention
 from lydite.messages.retention import Predicate
 from lydite.signing.keys import sign_envelope
 from tests.gateway.killing import GATEWAY, PROVIDER, Site, draft, gone, payload, same
@@ -336,6 +338,66 @@ def test_a_disk_that_refuses_keeps_what_was_to_be_destroyed_until_it_does_not(
         await site.keeper.beat()
         assert site.vault.live(1, 99) == sorted(drawn & set(entries))
         assert len(site.told()) == 1, "the same statement holds"
+        await site.close()
+
+    play(run())
+
+
+class Copy:
+    """What an auditor's copy of the log says of an entry."""
+
+    def __init__(self, site: Kept) -> None:
+        self.site = site
+
+    def entry(self, number: int) -> entry.Entry:
+        return entry.parse(self.site.log.entry(number - 1))
+
+
+def recount(site: Kept) -> list[str]:
+    """Hold every statement of a keeper against its log as an auditor does; return their causes."""
+    disposals = Disposals(Copy(site), PROVIDER.keyid)  # type: ignore[arg-type]
+    opened = iter(site.decisions)
+    causes = []
+    for number in range(1, len(site.journal) + 1):
+        kind = site.journal.read(number).kind
+        if kind == "epoch":
+            decision = next(opened)
+            said = SimpleNamespace(
+                epoch=decision.epoch, first=decision.first, tree_size=decision.last
+            )
+            disposals.opened(said, sorted(decision.drawn))  # type: ignore[arg-type]
+        elif kind == "retention":
+            statement = payload(site.journal.read(number).body)
+            disposals.take_retention(number, statement)
+            causes.append(retention.parse(statement).predicate.cause)
+    return causes
+
+
+def test_everything_that_a_keeper_says_stands_an_auditors_recount(memory: Path) -> None:
+    async def run() -> None:
+        bounds: dict[str, Any] = {"vault_bytes": 1024 * 1024, "vault_s": DAY_S}
+        site = Kept(memory, **bounds)
+        await site.start()
+        await site.keeper.beat()
+        await site.serve(60)
+        await site.draw()
+        await site.serve(40)
+        await site.close()
+        newest = max((memory / "vault").glob("*.rolling"), key=lambda path: path.stat().st_size)
+        newest.unlink()
+        site = Kept(memory, **bounds)
+        await site.start()
+        for _ in range(12):
+            await site.serve(12, 8_000)
+            await site.keeper.beat()
+        await site.serve(5)
+        await site.draw()
+        await site.run_for(DAY_S + 60)
+        await site.serve(3)
+        await site.run_for(DAY_S + 60)
+        await site.draw()
+        causes = recount(site)
+        assert {"undrawn", "damaged", "full", "old", "expired"} == set(causes)
         await site.close()
 
     play(run())

@@ -49,7 +49,7 @@ def verify_recounted(
 ) -> None:
     """Check a statement against every receipt of its range.
 
-    1. What was lost before is what earlier statements said.
+    1. An epoch's statement names exactly what earlier statements said was lost of its range.
     2. The receipts declared destroyed are exactly those left: not drawn, and not lost before.
     3. The receipts declared kept are exactly those drawn and not lost before.
 
@@ -66,27 +66,22 @@ def verify_recounted(
     **Does not show** that the bytes are gone from every place that ever held them: only that the
     gateway has said so, and about which.
     """
-    chosen, named = set(drawn), Spans(said.spans)
-    lost = named if said.cause == "undrawn" else Spans(())
+    chosen, named, lost = set(drawn), Spans(said.spans), Spans(losses)
     # 1.
-    known = Spans(losses)
-    if not all(known.cover(span) for span in lost.spans):
-        raise _mismatch(said, "it names losses that no earlier statement does")
+    if said.cause == "undrawn" and named.spans != lost.within((said.first, said.last)):
+        raise _mismatch(said, "it names other losses than earlier statements do")
     # 2.
-    everything = said.cause in ("full", "old")
+    everything = said.cause in ("undrawn", "full", "old")
+    left = {number: each for number, each in receipts.items() if not lost.hold(number)}
     gone = [
-        (number, digest)
-        for number, digest in receipts.items()
-        if number not in chosen and (everything or named.hold(number) != (said.cause == "undrawn"))
+        (number, each)
+        for number, each in left.items()
+        if number not in chosen and (everything or named.hold(number))
     ]
     if (said.destroyed, said.destroyed_digest) != _named(gone):
         raise _mismatch(said, f"the log and the draw leave {len(gone)} to be destroyed")
     # 3.
-    kept = [
-        (number, digest)
-        for number, digest in receipts.items()
-        if number in chosen and not lost.hold(number)
-    ]
+    kept = [(number, each) for number, each in left.items() if number in chosen]
     if (said.kept, said.kept_digest) != _named(kept):
         raise _mismatch(said, f"{len(kept)} receipts were drawn and not lost")
 
