@@ -1,6 +1,7 @@
 """Engines that die and clients that leave: nothing is made up, nothing runs on, nothing is lost."""
 
 import base64
+import contextlib
 import json
 import socket
 import struct
@@ -329,3 +330,21 @@ def test_the_sdk_raises_on_a_broken_stream(gateway: Gateway) -> None:
     )
     with pytest.raises(openai.APIError, match="engine"):
         list(stream)
+
+
+def test_an_answer_without_a_body_is_never_known_again_with_one(gateway: Gateway) -> None:
+    head = (
+        b"HTTP/1.1 204 No Content\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+    )
+    forged = b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nforged"
+    with Wire(gateway.port) as connection:
+        for body in (b"", forged):
+            request = json.dumps(script(head % len(body) + body)).encode()
+            connection.socket.settimeout(1)
+            connection.send(post(CHAT, request))
+            time.sleep(0.3)
+        seen = b""
+        with contextlib.suppress(TimeoutError, ConnectionError):
+            while piece := connection.socket.recv(65536):
+                seen += piece
+    assert b"forged" not in seen

@@ -16,6 +16,9 @@ LIMITS = Limits(body_bytes=5000)
 GOOD = post(CHAT, b"x" * 123, b"Authorization: Bearer a\r\nX-B: 1\r\n")
 
 
+OUTER = b"POST /v1/completions HTTP/1.1\r\nX-Long: "
+
+
 class Owner:
     """A connection that answers at once."""
 
@@ -27,6 +30,9 @@ class Owner:
 
     def go_on(self) -> None:
         """Say nothing."""
+
+    def hold(self, length: int) -> bool:
+        return True
 
 
 def read(reader: RequestReader, pieces: list[bytes]) -> list[Any]:
@@ -83,3 +89,24 @@ def test_only_the_digits_of_the_length_may_differ() -> None:
     assert head.match(GOOD.replace(b": 123", b": ")) is None
     assert known.learn(GOOD, "head", 124) is None
     assert known.learn(GOOD[: end - 2], "head", 123) is None
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.integers(1, len(GOOD) - 1),
+    st.just(len(OUTER)) | st.integers(1, len(OUTER) + 60),
+    st.integers(0, 2),
+)
+def test_no_head_is_learnt_or_known_in_the_middle_of_another(
+    end: int, begun: int, again: int
+) -> None:
+    """One request's last bytes come with the first bytes of the next, whose head then goes on."""
+    inner = post(CHAT, b"y" * 17, b"Authorization: Bearer b\r\n")
+    outer = OUTER + inner
+    pieces = [GOOD[:end], GOOD[end:] + outer[:begun], outer[begun:], *[inner] * again, GOOD]
+    single = [bytes([each]) for each in b"".join(pieces)]
+    meant = read(RequestReader(Owner(), LIMITS, lambda: 0.0), single)
+    assert read(RequestReader(Owner(), LIMITS, lambda: 0.0), pieces) == meant
+    knowing = RequestReader(Owner(), LIMITS, lambda: 0.0)
+    read(knowing, [GOOD, inner])
+    assert read(knowing, pieces) == meant

@@ -230,7 +230,7 @@ def test_a_client_that_reads_nothing_is_dropped_and_the_engine_stopped(
     bench: Bench, eventually: Eventually
 ) -> None:
     limits = Limits(idle_timeout_ms=300, sweep_ms=20)
-    strict = bench.gateway("unread", limits=limits)
+    strict = bench.gateway("held-bodies", limits=limits)
     raw = chunked([event({"content": "x" * 60_000})] * 200)[:-5]
     with Wire(strict.port) as connection:
         connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -254,6 +254,9 @@ class Nobody:
     def go_on(self) -> None:
         """Say nothing."""
 
+    def hold(self, length: int) -> bool:
+        return True
+
 
 def test_what_is_too_much_is_let_go_at_once() -> None:
     reader = RequestReader(Nobody(), Limits(body_bytes=100_000), time.monotonic)
@@ -262,3 +265,26 @@ def test_what_is_too_much_is_let_go_at_once() -> None:
         reader.feed(b"8000\r\n" + bytes(32768) + b"\r\n")
     assert [type(each) for each in reader.ready] == [RefusedError]
     assert not reader._body
+
+
+def test_unfinished_bodies_of_all_clients_together_have_a_bound(bench: Bench) -> None:
+    limits = Limits(sweep_ms=50, unread_bytes=300_000)
+    gateway = bench.gateway("held-bodies", limits=limits)
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: h\r\nContent-Length: 200000\r\n\r\n"
+    first, second = Wire(gateway.port), Wire(gateway.port)
+    first.send(head + b"x" * 199_000)
+    time.sleep(0.3)
+    second.send(head + b"x" * 199_000)
+    assert second.read().status == 503
+    first.socket.close()
+    time.sleep(0.3)
+    assert gateway.operations is not None
+    third = Wire(gateway.port)
+    third.send(head + b"x" * 199_000)
+    time.sleep(0.3)
+    third.socket.settimeout(0.2)
+    with pytest.raises(TimeoutError):
+        third.socket.recv(1)
+    third.socket.close()
+    second.socket.close()
+    bench.stop(gateway)

@@ -121,7 +121,7 @@ class RequestHead:
 class AnswerHead:
     """What a parser read in the head of an engine's answer, and how it goes on to the client."""
 
-    __slots__ = ("coded", "fields", "lines", "redirects", "status", "streams")
+    __slots__ = ("coded", "fields", "lines", "refused", "status", "streams")
 
     def __init__(self, status: int, fields: Fields) -> None:
         self.status = status
@@ -134,7 +134,7 @@ class AnswerHead:
         kinds = values(fields, b"content-type")
         self.streams = any(kind.strip().lower().startswith(_EVENT_STREAM) for kind in kinds)
         """Whether it is an event stream."""
-        self.redirects = 300 <= status < 400
+        self.refused = 300 <= status < 400 or status in (204, 205)
         """Whether it sends the client elsewhere, where it would get no receipt."""
         self.coded = values(fields, b"content-encoding") not in ([], [b"identity"])
         """Whether its body is in some content coding."""
@@ -158,9 +158,10 @@ REFUSED = _status_line(502) + b"content-type: application/json\r\n"
 JSON: Field = (b"content-type", b"application/json")
 
 
-def redirect(status: int) -> UnavailableError:
-    """Return why an answer that redirects is refused."""
-    return UnavailableError(f"engine: redirects with {status}", Reason.UPSTREAM_FAILED)
+def refusal(status: int) -> UnavailableError:
+    """Return why an answer that sends its client elsewhere, or is none, is refused."""
+    what = "redirects" if status >= 300 else "gives no answer"
+    return UnavailableError(f"engine: {what} with {status}", Reason.UPSTREAM_FAILED)
 
 
 def fault_body(message: str, reason: Reason, status: int) -> bytes:

@@ -36,6 +36,8 @@ class Limits(_Frozen, frozen=True, kw_only=True):
     target_bytes: Annotated[int, msgspec.Meta(gt=0, le=200)] = 200
     """As long as an opening can hold."""
     body_bytes: Body = 64 * 1024 * 1024
+    unread_bytes: Positive = 512 * 1024 * 1024
+    """What all bodies that have not come whole may take in memory, in one process."""
     answer_bytes: Body = 64 * 1024 * 1024
     head_timeout_ms: Positive = 10_000
     body_timeout_ms: Positive = 30_000

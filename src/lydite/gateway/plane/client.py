@@ -54,6 +54,9 @@ class Desk(Protocol):
     def handle(self, request: Request, client: "ClientConnection") -> Handler:
         """Return who answers ``request``, not yet started."""
 
+    def hold(self, length: int) -> bool:
+        """Count bytes of bodies on their way; say whether there is room for them."""
+
 
 class ClientConnection(asyncio.Protocol):
     """One running handler, and at most one request that waits behind it."""
@@ -129,6 +132,10 @@ class ClientConnection(asyncio.Protocol):
         """Say whether a request is being answered."""
         return self._handler is not None
 
+    def hold(self, length: int) -> bool:
+        """Count what bodies that have not come whole take in memory; say whether it may be."""
+        return self._desk.hold(length)
+
     def go_on(self) -> None:
         """Tell the client that its body is welcome, unless an answer is being written."""
         if self._handler is None:
@@ -165,6 +172,7 @@ class ClientConnection(asyncio.Protocol):
         """Free the place and stop the handler."""
         self._transport = None
         self._closing = True
+        self._reader.forget()
         self._desk.leave(self, self._peer)
         handler, self._handler = self._handler, None
         if handler is not None:

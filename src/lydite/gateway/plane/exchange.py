@@ -168,8 +168,8 @@ class Exchange:
     def head(self, head: AnswerHead) -> None:
         """Note how the answer begins; that of a stream goes out at once."""
         self._heard = self._now
-        if head.redirects:
-            self._break(heads.redirect(head.status))
+        if head.refused:
+            self._break(heads.refusal(head.status))
             return
         self._status, self._lines = head.status, head.lines
         if not head.streams:

@@ -72,6 +72,9 @@ class Owner(Protocol):
     def go_on(self) -> None:
         """Tell the client that its body is welcome."""
 
+    def hold(self, length: int) -> bool:
+        """Say whether a body may take ``length`` more bytes, or, if negative, take note."""
+
 
 class RequestReader:
     """Parser state of one connection, and the requests that have come whole."""
@@ -94,6 +97,7 @@ class RequestReader:
         self._came: bytes | None = None
         self._due: RequestHead | None = None
         self._due_bytes = 0
+        self._held = 0
         self._reset()
 
     def _reset(self) -> None:
@@ -118,8 +122,14 @@ class RequestReader:
                 self._parse(data)
         except RefusedError as refusal:
             self._over = True
-            self._body = []
+            self.forget()
             self.ready.append(refusal)
+
+    def forget(self) -> None:
+        """Let go of a body that will not come whole, or has."""
+        self._owner.hold(-self._held)
+        self._held = 0
+        self._body = []
 
     # Callbacks of httptools.
 
@@ -158,7 +168,8 @@ class RequestReader:
             raise self._too_large()
         self._body_since = self._now()
         self.deadline = self._body_since + self._limits.body_timeout_ms / 1000
-        if heads.values(self._fields, b"expect") == [b"100-continue"]:
+        old = self._parser.get_http_version() == "1.0"
+        if not old and heads.values(self._fields, b"expect") == [b"100-continue"]:
             self._owner.go_on()
 
     def on_body(self, body: bytes) -> None:
@@ -166,6 +177,10 @@ class RequestReader:
         self._body_bytes += len(body)
         if self._body_bytes > self._limits.body_bytes:
             raise self._too_large()
+        if not self._owner.hold(len(body)):
+            self.forget()
+            raise RefusedError(503, "too many bodies are on their way", Reason.TOO_LARGE)
+        self._held += len(body)
         self._body.append(body)
         grace = self._limits.body_timeout_ms / 1000
         self.deadline = self._body_since + grace + self._body_bytes / _BODY_FLOOR_BYTES_PER_S
@@ -180,7 +195,7 @@ class RequestReader:
             self._parser.get_method(), self._target, self._fields, keep=keep, old=old
         )
         self.ready.append(Request(head, b"".join(self._body)))
-        self._body = []
+        self.forget()
         came, self._came = self._came, None
         if came is not None and keep and not _is_special(self._fields):
             self._known = known.learn(came, head, self._body_bytes)
@@ -190,7 +205,8 @@ class RequestReader:
     def _begin_known(self, known: Known[RequestHead], data: bytes) -> bool:
         """Take a request whose head is known; say whether this was one, and the only one."""
         found = known.match(data)
-        if found is None or self._came is not None or self._loose_bytes or not self._in_head:
+        between = self._in_head and not self._begun and not self._loose_bytes
+        if found is None or self._came is not None or not between:
             return False
         start, length = found
         if len(data) > start + length or length > self._limits.body_bytes or self.ready:
@@ -215,7 +231,7 @@ class RequestReader:
             return
         self._due = None
         self.ready.append(Request(head, b"".join(self._body)))
-        self._body = []
+        self.forget()
         if len(data) > left:
             self._parse(data[left:])
 
@@ -240,7 +256,7 @@ class RequestReader:
         """Feed the parser, and let every way in which it refuses become one."""
         loose, whole = self._in_head, len(self.ready)
         if loose and not self._loose_bytes:
-            self._came = data
+            self._came = None if self._begun else data  # else it begins within a head
             self._raw_bytes = 0
             self.deadline = self._now() + self._limits.head_timeout_ms / 1000
         try:

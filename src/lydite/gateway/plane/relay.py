@@ -52,8 +52,8 @@ class Relay:
 
     def head(self, head: AnswerHead) -> None:
         """Note how the answer begins."""
-        if head.redirects:
-            self._refuse(str(heads.redirect(head.status)))
+        if head.refused:
+            self._refuse(str(heads.refusal(head.status)))
             return
         self._head = head
 

@@ -18,6 +18,7 @@ from lydite.gateway.plane.known import Known
 _HEAD_BYTES = 64 * 1024
 _FIELDS = 200
 _WRITE_HIGH_BYTES = 256 * 1024
+_BODILESS = (204, 304)
 
 
 class Sink(Protocol):
@@ -222,7 +223,8 @@ class UpstreamConnection(asyncio.Protocol):
         answer, came = self._answer, self._came
         if not self._keep or came is None or answer is None:
             return
-        if not values(answer.fields, b"transfer-encoding"):
+        bodiless = answer.status in _BODILESS  # whatever length it gives
+        if not bodiless and not values(answer.fields, b"transfer-encoding"):
             self._known = known.learn(came, answer, self._body_bytes)
 
 
@@ -231,7 +233,7 @@ def _check_framing(status: int, fields: list[Field]) -> None:
         raise FormatError(f"status {status}")
     lengths = values(fields, b"content-length")
     codings = values(fields, b"transfer-encoding")
-    if status in (204, 304):
+    if status in _BODILESS:
         return
     if codings and codings != [b"chunked"]:
         raise FormatError("transfer coding other than chunked")
