@@ -78,6 +78,16 @@ def test_officers_are_strangers_to_who_does_not_name_them() -> None:
     assert line.text == "ordered: cut-power (dry run) a=b: a drill"
 
 
+def test_no_statement_can_write_a_line_of_its_own() -> None:
+    world = judged()
+    payload = (
+        b'{"predicate":{"mode":"dark","cause":"x","size":0,'
+        b'"detail":"a\\n  10  ada\\u202e","at":""},"predicateType":"https://lydite.dev/attestations/gateway-mode/v1"}'
+    )
+    world.enter("mode", sign_envelope(payload, world.gateway))
+    assert told(world)[-1].text == "mode dark (x) a\\n  10  ada\\u202e"
+
+
 def test_a_statement_of_no_known_type_is_told_by_its_name() -> None:
     world = judged()
     payload = b'{"predicate":{},"predicateType":"https://lydite.dev/attestations/retention/v1"}'

@@ -275,6 +275,37 @@ def test_a_refused_instruction_is_good_once_enough_have_signed(tmp_path: Path) -
     run(tmp_path, work)
 
 
+def test_every_refused_instruction_is_logged_whatever_nonce_it_borrows(tmp_path: Path) -> None:
+    nonce = secrets.token_hex(32)
+
+    async def work(site: Site) -> None:
+        for item in ("one", "two"):
+            with pytest.raises(Refused):
+                await site.admin.submit(
+                    order("set-list", "ada", arguments={"items": item}, nonce=nonce)
+                )
+        assert len(site.told()) == 4
+
+    run(tmp_path, work)
+
+
+def test_a_crash_while_a_refusal_is_written_does_not_use_up_the_instruction(tmp_path: Path) -> None:
+    nonce = secrets.token_hex(32)
+    alone = order("set-list", "ada", arguments={"items": "x"}, nonce=nonce)
+
+    async def crash(site: Site) -> None:
+        await site.recorder.enter("admin", alone)
+
+    async def after(site: Site) -> None:
+        assert site.told()[-1] == ("set-list", "refused")
+        both = order("set-list", "ada", "bo", arguments={"items": "x"}, nonce=nonce)
+        await site.admin.submit(both)
+        assert site.done == ["x"]
+
+    run(tmp_path, crash)
+    run(tmp_path, after)
+
+
 def test_a_dry_run_does_nothing_and_is_logged(tmp_path: Path) -> None:
     async def work(site: Site) -> None:
         answer = await site.admin.submit(order("cut-power", "recomputer", dry_run=True))

@@ -230,7 +230,7 @@ def test_a_client_that_reads_nothing_is_dropped_and_the_engine_stopped(
     bench: Bench, eventually: Eventually
 ) -> None:
     limits = Limits(idle_timeout_ms=300, sweep_ms=20)
-    strict = bench.gateway("held-bodies", limits=limits)
+    strict = bench.gateway("unread", limits=limits)
     raw = chunked([event({"content": "x" * 60_000})] * 200)[:-5]
     with Wire(strict.port) as connection:
         connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -269,7 +269,7 @@ def test_what_is_too_much_is_let_go_at_once() -> None:
 
 def test_unfinished_bodies_of_all_clients_together_have_a_bound(bench: Bench) -> None:
     limits = Limits(sweep_ms=50, unread_bytes=300_000)
-    gateway = bench.gateway("held-bodies", limits=limits)
+    gateway = bench.gateway("bounded-bodies", limits=limits)
     head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: h\r\nContent-Length: 200000\r\n\r\n"
     first, second = Wire(gateway.port), Wire(gateway.port)
     first.send(head + b"x" * 199_000)

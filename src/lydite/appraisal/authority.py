@@ -140,16 +140,23 @@ def authorise(ordered: Ordered, authority: Authority, now_ms: int, used: Collect
     if said.nonce in used:
         raise VerificationError(Reason.REPLAYED, "this instruction was given before")
     # 3.
-    grants = [grant for grant in authority.grants if said.action in grant.actions]
+    error = shortfall(ordered, authority)
+    if error is not None:
+        raise error
+
+
+def shortfall(ordered: Ordered, authority: Authority) -> VerificationError | None:
+    """Return why those who signed may not order this, None if they may."""
+    action = ordered.instruction.predicate.action
+    grants = [grant for grant in authority.grants if action in grant.actions]
     if not grants:
-        raise VerificationError(Reason.NOT_GRANTED, f"nobody may order {said.action}")
-    for grant in grants:
-        if len(set(grant.officers) & set(ordered.signers)) >= grant.threshold:
-            return
+        return VerificationError(Reason.NOT_GRANTED, f"nobody may order {action}")
+    if any(len(set(each.officers) & set(ordered.signers)) >= each.threshold for each in grants):
+        return None
     least = min(grants, key=lambda grant: grant.threshold)
-    raise VerificationError(
+    return VerificationError(
         Reason.TOO_FEW_OFFICERS,
-        f"{said.action} takes {least.threshold} of {', '.join(least.officers)}; signed by "
+        f"{action} takes {least.threshold} of {', '.join(least.officers)}; signed by "
         f"{', '.join(ordered.signers)}",
     )
 

@@ -105,9 +105,14 @@ def tell(number: int, leaf: Entry, envelope: bytes, reader: Reader) -> Line:
         entry=number,
         kind=leaf.kind,
         signer=signer,
-        time=str(fields.get("time") or fields.get("at") or fields.get("issued") or ""),
-        text=_joined(words, fields),
+        time=_plain(str(fields.get("time") or fields.get("at") or fields.get("issued") or "")),
+        text=_plain(_joined(words, fields)),
     )
+
+
+def _plain(text: str) -> str:
+    """Return text on one line that looks like nothing but itself: whoever signs may write a why."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _joined(words: Callable[[Fields], str], fields: Fields) -> str:

@@ -98,7 +98,7 @@ class Admin:
         self._place = place
         self._deeds = deeds
         self._used: set[str] = set()
-        self._refused: set[str] = set()
+        self._refused: set[bytes] = set()
         self._refusals: deque[int] = deque(maxlen=REFUSALS_AN_HOUR)
         self._turn = asyncio.Lock()
 
@@ -129,6 +129,11 @@ class Admin:
                 )
             await self._settle(ordered, said)
         for number, ordered in open_orders.items():
+            error = authorities.shortfall(ordered, self._authority)
+            if error is not None:  # the crash came while a refusal was written
+                self._refused.add(_name(ordered))
+                await self._conclude(number, ordered, "refused", str(error), error.reason)
+                continue
             self._used.add(ordered.instruction.predicate.nonce)
             await self._conclude(number, ordered, "interrupted", "the gateway stopped", None)
 
@@ -182,7 +187,7 @@ class Admin:
         """Take note of an instruction that ended before this start."""
         told = ordered.instruction.predicate
         if said.ending == "refused":
-            self._refused.add(told.nonce)
+            self._refused.add(_name(ordered))
             return
         self._used.add(told.nonce)
         deed = self._deeds.get(told.action)
@@ -191,13 +196,13 @@ class Admin:
 
     async def _note(self, envelope: bytes, ordered: Ordered, error: VerificationError) -> None:
         """Log that officers tried what they may not, once and within the rate."""
-        nonce, now_ms = ordered.instruction.predicate.nonce, self._place.recorder.clock_ms()
+        name, now_ms = _name(ordered), self._place.recorder.clock_ms()
         if error.reason not in (Reason.NOT_GRANTED, Reason.TOO_FEW_OFFICERS):
             return
         full = len(self._refusals) == REFUSALS_AN_HOUR
-        if nonce in self._refused or (full and now_ms - self._refusals[0] < 3_600_000):
+        if name in self._refused or (full and now_ms - self._refusals[0] < 3_600_000):
             return
-        self._refused.add(nonce)
+        self._refused.add(name)
         self._refusals.append(now_ms)
         number = await self._place.recorder.enter("admin", envelope)
         await self._conclude(number, ordered, "refused", str(error), error.reason)
@@ -207,7 +212,7 @@ class Admin:
     ) -> Answer:
         place = self._place
         outcome = Outcome(
-            subject=subject("instruction", hashlib.sha256(ordered.statement).digest()),
+            subject=subject("instruction", _name(ordered)),
             predicate=OutcomePredicate(
                 action=ordered.instruction.predicate.action,
                 detail=detail[:4096],
@@ -239,6 +244,10 @@ class Admin:
     def _own(self, envelope: bytes) -> bytes:
         signer = self._place.signer
         return open_envelope(envelope, {signer.keyid: signer.public}, (signer.keyid,))
+
+
+def _name(ordered: Ordered) -> bytes:
+    return hashlib.sha256(ordered.statement).digest()
 
 
 def no_arguments(arguments: Arguments) -> None:
