@@ -316,6 +316,25 @@ def test_a_sweep_killed_between_copy_and_removal_keeps_exactly_one(
     assert holds(last, 3)
 
 
+def test_many_small_remainders_are_made_one(memory: Path) -> None:
+    """Else a gateway with frequent epochs would have a file and a key for each of them."""
+    vault = opened(memory, 20_000)
+    for number in range(1, 201):
+        put(vault, 2 * number - 1, 2 * number)
+        vault.turn()
+        vault.destroy([2 * number])
+        assert vault.sweep(2 * number) == []
+        assert len(list(memory.glob("*.kept"))) < 40
+    assert len(list(memory.glob("*.key"))) < 42
+    assert vault.live(1, 400) == list(range(1, 400, 2))
+    assert all(holds(vault, number) for number in range(1, 400, 2))
+    before = vault.size_bytes
+    vault.close()
+    again = opened(memory, 20_000)
+    assert again.live(1, 400) == list(range(1, 400, 2))
+    assert before <= again.size_bytes <= before + 100
+
+
 def test_a_segment_cut_at_its_birth_is_forgotten(tmp_path: Path) -> None:
     vault = opened(tmp_path)
     put(vault, 1)

@@ -16,16 +16,18 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from lydite.errors import Reason, StorageError, UnavailableError
-from lydite.gateway.ledger import records
+from lydite.gateway.ledger import moving, records
 from lydite.gateway.ledger.generations import Generations, sync_directory
 from lydite.gateway.ledger.records import Exchange, Head
-from lydite.gateway.ledger.segments import Segment, opened, read_record, write_all
+from lydite.gateway.ledger.segments import Segment, read_record, write_all
 from lydite.tlog import disk
 
 SEGMENT_BYTES = 64 * 1024 * 1024
 _ROLLING, _KEPT = ".rolling", ".kept"
 _PROBE_BYTES = 256 * 1024
 _FEW = 2_000
+_MANY, _SMALL = 16, 8
+"""So many kept segments, smaller than this part of a segment, are made one."""
 
 
 class Vault:
@@ -56,6 +58,7 @@ class Vault:
             self._load()
             self._current = self._begin(_ROLLING, self._generations.add())
             self._file = os.open(self._current.path, os.O_RDWR)
+            self._count()
 
     def close(self) -> None:
         """Close the segment that is written."""
@@ -64,8 +67,7 @@ class Vault:
     @property
     def size_bytes(self) -> int:
         """How much of the disk the segments take."""
-        with self._lock:
-            return sum(segment.end for segment in self._segments)
+        return self._past_bytes + self._current.end
 
     def live(self, first: int, last: int) -> list[int]:
         """Return the entries from ``first`` to ``last`` whose pairs are here, in order."""
@@ -192,6 +194,7 @@ class Vault:
         with self._lock, disk.failures("cut the vault"):
             for segment in self._segments:
                 segment.cut(number)
+            self._count()
 
     def read(self, number: int) -> Exchange:
         """Return the pair of an entry.
@@ -257,11 +260,16 @@ class Vault:
                     each for each in past if each.path.suffix == _ROLLING and each.last <= settled
                 ]
                 empty = [each for each in past if each.path.suffix == _KEPT and not each.live]
+                small = [each for each in past if each.path.suffix == _KEPT and each.live]
+                small = [each for each in small if each.end < self._segment_bytes // _SMALL]
+            if len(small) >= _MANY:
+                old += small
             if any(segment.live for segment in old):
                 damaged = self._move(old)
             for segment in old + empty:
                 self._remove(segment)
             with self._lock:
+                self._count()
                 used = {segment.generation for segment in self._segments}
             self._generations.keep_only(used)
         return damaged
@@ -276,23 +284,9 @@ class Vault:
                 path.unlink()
                 continue
             self._generations.used(segment.generation)
-            for number in segment.numbers(0, segment.last):
-                earlier = self._holder(number)
-                if earlier is not None:
-                    self._part(number, earlier, segment)
+            for earlier in self._segments:
+                moving.part(earlier, segment, self._generations)
             self._segments.append(segment)
-
-    def _part(self, number: int, earlier: Segment, later: Segment) -> None:
-        """Destroy the later of two copies, or the earlier if its slot was half overwritten."""
-        try:
-            with opened(earlier.path) as file:
-                record = read_record(file, earlier.place(number) or 0)
-            self._generations.cipher(earlier.generation).open(record)
-            doomed = later
-        except StorageError:
-            doomed = earlier
-        doomed.overwrite([doomed.place(number)])
-        doomed.forget(number)
 
     def _holder(self, number: int) -> Segment | None:
         """Return the segment that has the pair of an entry; whoever calls holds the lock."""
@@ -323,6 +317,10 @@ class Vault:
         self._segments.append(segment)
         return segment
 
+    def _count(self) -> None:
+        """Count the bytes of all segments but the current; whoever calls holds the lock."""
+        self._past_bytes = sum(each.end for each in self._segments) - self._current.end
+
     def _make_room(self, wanted: int) -> None:
         taken = self.size_bytes
         if self.closed:
@@ -341,6 +339,7 @@ class Vault:
             os.fdatasync(self._file)
             os.close(self._file)
             self._current, self._file = segment, file
+            self._count()
 
     def _take_back(self, sizes: Sequence[int]) -> None:
         """Destroy what was just written; a disk that refuses that leaves it for ``cut``."""
@@ -363,30 +362,12 @@ class Vault:
         with self._lock:
             kept = self._begin(_KEPT, generation)
         try:
-            return [number for segment in old for number in self._copy(segment, kept)]
+            return moving.copy(old, kept, self._generations, self._lock)
         except BaseException:
             with self._lock:
                 self._segments.remove(kept)
             kept.path.unlink()
             raise
-
-    def _copy(self, old: Segment, kept: Segment) -> list[int]:
-        source = self._generations.cipher(old.generation)
-        target = self._generations.cipher(kept.generation)
-        damaged = []
-        with opened(old.path) as reading, opened(kept.path) as writing:
-            for number in old.numbers(0, old.last):
-                try:
-                    exchange = source.open(read_record(reading, old.place(number) or 0))
-                except StorageError:
-                    damaged.append(number)
-                    continue
-                record = target.seal(exchange, os.urandom(records.SLOT_BYTES))
-                write_all(writing, record, kept.end)
-                with self._lock:
-                    kept.add(number, len(record))
-            os.fdatasync(writing)
-        return damaged
 
     def _remove(self, segment: Segment) -> None:
         """Overwrite what a segment still holds, and remove it."""
