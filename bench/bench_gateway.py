@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import gateway_faults
+import gateway_load
 from gateway_candidates import (
     BATCHED,
     GROUP,
@@ -36,6 +37,10 @@ from report import Row, row, write
 
 SLOW_STREAMS = {LITELLM: 10}
 """Streams at once for a candidate that stalls at the number that the others take."""
+
+
+VERSIONS: dict[str, str] = {}
+"""Of every candidate that was measured."""
 
 
 class Taken(NamedTuple):
@@ -78,6 +83,7 @@ def begin(names: Sequence[str], bench: Bench, folder: Path) -> list[Candidate]:
             continue
         os.killpg(candidate.process.pid, signal.SIGSTOP)
         print(f"{name} {candidate.version}", file=sys.stderr)
+        VERSIONS[name] = candidate.version
         found.append(candidate)
     return found
 
@@ -221,13 +227,19 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=2.0, help="of each work")
     parser.add_argument("--requests", type=int, default=50_000, help="over which memory is watched")
     parser.add_argument("--only", nargs="+", default=list(STARTS), help="how their names begin")
+    parser.add_argument(
+        "--urgent",
+        action="store_true",
+        help="before other work of a busy machine (nice -20; needs root)",
+    )
     parser.add_argument("--dry", action="store_true", help="write no result")
     arguments = parser.parse_args()
+    gateway_load.NICE[0] = -20 if arguments.urgent else 0
     if any(name.startswith(each) for name in (LITELLM, ROUTER) for each in arguments.only):
         install_peers()
     with tempfile.TemporaryDirectory(prefix="lydite-bench-") as folder:
         rows = measured(arguments, Path(folder))
-    write("gateway", rows, keep=not arguments.dry)
+    write("gateway", rows, keep=not arguments.dry, versions=VERSIONS)
 
 
 if __name__ == "__main__":

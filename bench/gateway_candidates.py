@@ -16,6 +16,8 @@ from typing import NamedTuple
 
 from gateway_load import PROXY_CORE, TOKEN, free_port, start, stop, wait_for
 
+from lydite import __version__
+
 ROOT = Path(__file__).parents[1]
 PEERS = ROOT / ".tools" / "peers"
 PINNED = ("litellm[proxy]==1.106.2", "vllm-router==0.1.17")
@@ -106,7 +108,7 @@ def lydite(mode: str) -> Callable[[int, Path], Candidate]:
         config = home / "gateway.json"
         settings = {**json.loads(config.read_text()), **MODES[mode]}
         config.write_text(json.dumps(settings))
-        return _begin(mode, "this tree", port, [*command, "run", str(config)], folder)
+        return _begin(mode, __version__, port, [*command, "run", str(config)], folder)
 
     return begin
 
@@ -144,7 +146,7 @@ def router(engine: int, folder: Path) -> Candidate:
     """Start vllm-router, written in Rust, which relays and does nothing else."""
     binary, port = _peer("vllm-router"), free_port()
     command = [binary, "--worker-urls", f"http://127.0.0.1:{engine}", "--port", str(port)]
-    command += ["--host", "127.0.0.1", "--policy", "round_robin", "--log-level", "warn"]
+    command += ["--host", "127.0.0.1", "--policy", "round_robin", "--log-level", "warning"]
     command += ["--prometheus-port", str(free_port())]
     return _begin(ROUTER, _version("vllm-router"), port, command, folder)
 

@@ -17,7 +17,7 @@ from lydite.tlog.hashing import EMPTY_ROOT, HASH_BYTES
 from lydite.tlog.merkle import Tree
 
 _SHORTEST_BUNDLE = 2 * tiles.WIDTH
-KEPT_LEAVES = 1 << 16
+KEPT_LEAVES = 1 << 14
 """How many of the last leaves keep all their hashes in memory (4 MB)."""
 
 

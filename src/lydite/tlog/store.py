@@ -61,7 +61,7 @@ class Ticket:
 class LogStore:
     """A transparency log in a directory. Its methods may be called from several threads."""
 
-    ROTATE_BYTES = 8 << 20
+    ROTATE_BYTES = 1 << 20
     """Length of ``wal`` from which publishing makes tiles durable and cuts it."""
 
     def __init__(self, path: Path, lock: int, signer: notes.Signer, found: recovery.Log) -> None:

@@ -27,7 +27,7 @@ class ReceiptIndex:
     """
 
     BLOCK = 256
-    RECENT = 1 << 14
+    RECENT = 1 << 12
 
     def __init__(self) -> None:
         self._recent: dict[str, int] = {}
