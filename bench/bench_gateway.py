@@ -215,6 +215,7 @@ def measured(arguments: argparse.Namespace, folder: Path) -> list[Row]:
             *reuse_rows(by_name),
         ]
         for candidate in candidates:
+            gateway_load.calm(candidate.process.pid)
             with awake(candidate):
                 rows += gateway_faults.rows(bench, candidate, arguments.requests)
     return rows
@@ -230,11 +231,11 @@ def main() -> None:
     parser.add_argument(
         "--urgent",
         action="store_true",
-        help="before other work of a busy machine (nice -20; needs root)",
+        help="timed works go before other work of a busy machine (SCHED_FIFO; needs root)",
     )
     parser.add_argument("--dry", action="store_true", help="write no result")
     arguments = parser.parse_args()
-    gateway_load.NICE[0] = -20 if arguments.urgent else 0
+    gateway_load.URGENT[0] = arguments.urgent
     if any(name.startswith(each) for name in (LITELLM, ROUTER) for each in arguments.only):
         install_peers()
     with tempfile.TemporaryDirectory(prefix="lydite-bench-") as folder:

@@ -98,16 +98,21 @@ def compile_programs(folder: Path) -> None:
         )
 
 
-NICE = [0]
-"""By which everything is started: below 0 it goes before other work of a busy machine."""
+URGENT = [False]
+"""Whether what is started goes before all other work on its core, by SCHED_FIFO."""
 
 
 def _pin(core: int) -> None:
     os.sched_setaffinity(0, {core})
-    os.setpriority(os.PRIO_PROCESS, 0, NICE[0])
-    group = Path("/proc/self/autogroup")  # where there is one, it counts and not the process
-    if group.exists() and NICE[0]:
-        group.write_text(str(NICE[0]))
+    if URGENT[0]:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+
+
+def calm(pid: int) -> None:
+    """Let a process and its descendants be scheduled as any other."""
+    for each in family(pid):
+        for task in Path(f"/proc/{each}/task").iterdir():
+            os.sched_setscheduler(int(task.name), os.SCHED_OTHER, os.sched_param(0))
 
 
 def start(command: list[str], core: int, **options: Any) -> subprocess.Popen[bytes]:
