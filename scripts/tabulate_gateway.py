@@ -25,7 +25,7 @@ def main() -> None:
 
 
 def tables(found: dict[str, Any]) -> str:
-    """Return where it was measured, our rows with goal and must, and all candidates side by side."""
+    """Return where it was measured, our rows with their bounds, and all candidates abreast."""
     machine, versions = found["machine"], found["versions"]
     names = [name for name in versions if name[:1].isupper() or name in PEERS or OURS + "," in name]
     lines = [
