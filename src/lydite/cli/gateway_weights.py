@@ -70,8 +70,8 @@ def upload(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(msgspec.json.encode({**outcome._asdict(), "serving": outcome.serving}).decode())
     elif outcome.serving:
-        rate = outcome.size / max(outcome.seconds, 1e-9) / 1e6
-        print(f"serving: {outcome.size} bytes in {outcome.seconds:.1f} s ({rate:.0f} MB/s)")
+        size = f"{outcome.size / 1e6:,.1f} MB"
+        print(f"serving: {size} uploaded, checked and loaded in {outcome.seconds:.1f} s")
     else:
         print(f"not served: {outcome.message} ({outcome.reason})")
     return _exit_code(outcome)

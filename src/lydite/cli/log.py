@@ -43,7 +43,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     for each in (mirror, story, prove, check):
         add_trust(each)
         each.add_argument("--provider", help="its name in the trust file (default: the only one)")
-    story.add_argument("--authority", type=Path, help="officers and grants, TOML or JSON")
+    story.add_argument("--authority", type=Path, help="file with the gateway's admin section")
     prove.add_argument("entry", type=int, metavar="N", help="1-based number of the entry")
     check.add_argument("proof", type=Path, metavar="PROOF", help="the .tlog-proof file")
     check.add_argument("leaf", type=Path, metavar="LEAF", help="file with the entry's bytes")
@@ -88,13 +88,19 @@ def _mirror(arguments: argparse.Namespace) -> int:
     return 0
 
 
+class _Governed(msgspec.Struct):
+    """Of a gateway's settings, who its officers are."""
+
+    admin: Authority
+
+
 def _story(arguments: argparse.Namespace) -> int:
     """Tell each entry but receipts, which are counted: there are too many, and they say little."""
     trust = load_trust(arguments.trust)
     anchor = _anchor(trust, arguments.provider)
     authority = None
     if arguments.authority is not None:
-        authority = config.load(arguments.authority, Authority)
+        authority = config.load(arguments.authority, _Governed).admin
     client, reader = GatewayClient(arguments.url, ""), Reader(anchor, trust, authority)
     mirror = _synced(arguments)
     lines, answers, strangers = [], 0, 0
@@ -113,6 +119,8 @@ def _story(arguments: argparse.Namespace) -> int:
         for line in lines:
             print(f"{line.entry:>6}  {line.time:<24}  {line.signer:<10}  {line.text}")
         print(f"{answers} answers besides; every entry is in the witnessed log")
+    if strangers and not arguments.json:
+        print(f"{strangers} by signers whom you do not know; --authority names officers")
     return 1 if strangers else 0
 
 

@@ -140,6 +140,7 @@ def _explain_missing(name: str, error: ModuleNotFoundError) -> int:
 _EXTRAS = {
     **{name: name for name in ("auditor", "demo", "engine", "gateway", "plot", "recomputer")},
     "example": "demo",
+    "meter": "auditor",
     "plan": "plot",
 }
 

@@ -84,6 +84,8 @@ class Estate:
         self.directory, self.model, self._reference = directory, model, reference
         self._processes = processes
         self._starts = 0
+        self.last_entry = 0
+        """Where the outcome of the last order stands, if nothing came between."""
         self.state = directory / "gateway" / "state"
         self.machine = directory / "machine"
         self.sign = directory / "carry-a-secret-out"
@@ -202,6 +204,11 @@ class Estate:
         """Return how the egress accounts stand."""
         return self._get(self._ports["client"], "/v1/egress/accounts", self._egress_token)
 
+    def stopped(self) -> list[dict[str, Any]]:
+        """Return the accounts of the sessions that were stopped; one that stands for none."""
+        found = [each for each in self.accounts()["sessions"] if each["stopped"]]
+        return found or [{"chargedMicro": 0}]
+
     def bundle(self) -> Arguments:
         """Return the signed model as an instruction takes it."""
         return {
@@ -245,7 +252,9 @@ class Estate:
         answer = control.instruct(envelope)
         gateway = key_id(self.anchor.gateway_public)
         keys_of = {gateway: self.anchor.gateway_public}
-        return instruction.parse_outcome(open_envelope(answer, keys_of, [gateway])).predicate
+        outcome = instruction.parse_outcome(open_envelope(answer, keys_of, [gateway])).predicate
+        self.last_entry = outcome.entry + 1
+        return outcome
 
     def end(self) -> None:
         """End what the processes' owner does not: the machine, the TPM, what lies in memory."""

@@ -101,7 +101,7 @@ def run(options: Options, show: Show) -> Demonstration:
                 state.steps.append(Step(name=name, right=right, detail=detail))
             state.doing = "reading the log"
             show(state)
-            state.story, state.answers, state.entries = _story(estate)
+            state.story, state.answers, state.entries = _story(estate, estate.last_entry)
         finally:
             estate.end()
     state.seconds = round(time.monotonic() - started, 1)
@@ -242,7 +242,7 @@ class _Play:
             time.sleep(_PACE_S)
         estate.sign.unlink()
         got = received.bits(estate.model, answers)
-        bound = sum(each["chargedMicro"] for each in estate.accounts()["sessions"]) // 1_000_000
+        bound = min(each["chargedMicro"] for each in estate.stopped()) // 1_000_000
         detail = (
             f"{got} bits were read back by their receiver from {len(answers)} answers; at most "
             f"{bound} bits, said the meter; budget {self._options.budget_bits}; then: {stopped}"
@@ -255,7 +255,7 @@ class _Play:
         client.open_epoch(_RATE_PPM)
         deadline = time.monotonic() + _SETTLE_S
         while time.monotonic() < deadline:
-            lines, _, _ = _story(self._estate)
+            lines, _, _ = _story(self._estate, 0)
             found = [line.text for line in lines if line.kind == "retention"]
             if found:
                 return True, found[-1]
@@ -292,13 +292,13 @@ class _Play:
                 raise UnavailableError(f"the gateway stays {self._estate.mode()}, not {mode}")
             time.sleep(_POLL_S)
 
-    def _sdk(self) -> OpenAI:
-        """Return the SDK over a client that lets no unverified answer through."""
+    def _sdk(self, who: str = "demonstration") -> OpenAI:
+        """Return the SDK of ``who``, over a client that lets no unverified answer through."""
         if self._verified is None:
             self._verified = verified_client(self._estate.trust)
         return OpenAI(
             base_url=f"{self._estate.url}/v1",
-            api_key="demonstration",
+            api_key=who,
             http_client=self._verified,
             max_retries=0,
         )
@@ -335,7 +335,7 @@ class _Play:
 
     def _exchange(self, prompt: str) -> received.Answer:
         """Let one answer come, and return what its receiver needs to read it."""
-        raw = self._sdk().completions.with_raw_response.create(
+        raw = self._sdk("a curious client").completions.with_raw_response.create(
             model=self._estate.model.name, prompt=prompt, max_tokens=_TOKENS
         )
         return received.Answer(
@@ -343,11 +343,18 @@ class _Play:
         )
 
 
-def _story(estate: Estate) -> tuple[list[Line], int, int]:
-    """Return what the log says but for answers, how many of these, and how many entries."""
+def _story(estate: Estate, last: int) -> tuple[list[Line], int, int]:
+    """Return what the log says but for answers, how many of these, and how many entries.
+
+    Waits until witnesses have seen the entry ``last`` and what followed it at once.
+    """
     reader = Reader(estate.anchor, estate.trust, estate.authority)
     mirror = Mirror(estate.client, estate.trust.log_policy(estate.anchor))
     mirror.sync()
+    deadline = time.monotonic() + _SETTLE_S
+    while mirror.size <= last and last and time.monotonic() < deadline:
+        time.sleep(_PACE_S)
+        mirror.sync()
     lines, answers = [], 0
     for number in range(1, mirror.size + 1):
         leaf = mirror.entry(number)
