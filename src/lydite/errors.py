@@ -24,6 +24,8 @@ class Reason(enum.StrEnum):
     """The checkpoint or proof belongs to another log."""
     NO_RECEIPT = "no-receipt"
     """An answer came without the receipt, or the signature on it, that it has to come with."""
+    BROKEN_OFF = "broken-off"
+    """The answer is not complete, as its receipt says: it broke off, or is a refusal."""
     BROKEN_PROMISE = "broken-promise"
     """The gateway promised an entry of its log that the log does not hold in time."""
     NOT_IN_LOG = "not-in-log"

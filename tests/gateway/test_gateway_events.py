@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lydite.errors import FormatError
-from lydite.gateway.plane.endings import DoneEnding
 from lydite.gateway.plane.events import EventCutter
+from lydite.messages.endings import DoneEnding
 
 PIECES = st.sampled_from(
     [

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from lydite.errors import FormatError
 from lydite.gateway import wire
-from lydite.gateway.plane.endings import TypedEnding
 from lydite.gateway.service import Gateway
 from lydite.gateway.settings import Upstream
 from lydite.messages.compact import check
+from lydite.messages.endings import TypedEnding
 from tests.gateway.conftest import Bench
 from tests.gateway.raw_client import Got, ask, get, play, post
 from tests.gateway.scripted_engine import chunked, plain, script

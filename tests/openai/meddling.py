@@ -6,6 +6,8 @@ from typing import Any
 
 Change = Callable[[dict[str, str], bytes], tuple[dict[str, str], bytes]]
 """From the headers and the whole body of an answer to others."""
+STATUS = "x-test-status"
+"""A header that a change may set: the answer gets this status."""
 
 
 def meddler(library: ModuleType, change: Change) -> Any:
@@ -26,7 +28,8 @@ def meddler(library: ModuleType, change: Change) -> Any:
             fields, changed = change(dict(response.headers), body)
             for name in ("content-length", "transfer-encoding"):
                 fields.pop(name, None)
-            return library.Response(response.status_code, headers=fields, stream=Cut(changed))
+            status = int(fields.pop(STATUS, response.status_code))
+            return library.Response(status, headers=fields, stream=Cut(changed))
 
     return Meddler()
 
@@ -49,6 +52,7 @@ def async_meddler(library: ModuleType, change: Change) -> Any:
             fields, changed = change(dict(response.headers), body)
             for name in ("content-length", "transfer-encoding"):
                 fields.pop(name, None)
-            return library.Response(response.status_code, headers=fields, stream=Cut(changed))
+            status = int(fields.pop(STATUS, response.status_code))
+            return library.Response(status, headers=fields, stream=Cut(changed))
 
     return Meddler()

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lydite.errors import FormatError, LyditeError, Reason
+from lydite.errors import FormatError, LyditeError, Reason, VerificationError
 from lydite.messages.commitment import Salt, commit_request, commit_response
 from lydite.messages.compact import SIGNED_PREFIX, Parts, spell
 from lydite.openai import arrival
@@ -16,7 +16,8 @@ from lydite.signing.keys import Signer
 
 SALT = Salt(bytes(range(32)))
 ASKED = Asked(b"/v1/chat/completions", b'{"stream":true}')
-HEAD = Named("ab" * 16, SALT.hex())
+HEAD = Named("ab" * 16, SALT.hex(), 200)
+TYPED = Asked(b"/v1/responses?x=1", b'{"stream":true}')
 SIGNER = Signer(b"g" * 32)
 PINS = Pins((SIGNER.public,))
 
@@ -37,16 +38,23 @@ pieces = st.lists(
 )
 
 
-def stream_of(parts: list[bytes], last: bytes = b"data: [DONE]\n\n") -> tuple[bytes, bytes]:
-    """A body as a gateway sends it, and where its end begins."""
+def stream_of(
+    parts: list[bytes],
+    last: bytes = b"data: [DONE]\n\n",
+    asked: Asked = ASKED,
+    outcome: bytes = b"complete",
+) -> tuple[bytes, bytes]:
+    """A body as a gateway sends it, and its end."""
     body = b"".join(parts)
     parts_of = Parts(
         1,
         HEAD.receipt_id.encode(),
-        commit_request(SALT, *ASKED).hex().encode(),
+        commit_request(SALT, *asked).hex().encode(),
         commit_response(SALT, body + last).hex().encode(),
         HEAD.salt.encode(),
         b"00" * 32,
+        200,
+        outcome,
     )
     compact = spell(parts_of, SIGNER.sign(SIGNED_PREFIX + spell(parts_of)))
     return body, b": lydite-receipt " + compact + b"\n" + last
@@ -70,9 +78,7 @@ def test_any_cutting_lets_the_same_bytes_through_and_holds_the_end(
         assert passed == body[: len(passed)]
         held = fed[len(passed) :]
         if len(fed) <= len(body):
-            # Only what could still become an end is held up: less than a line.
-            assert len(held) < len(b": lydite-receipt ")
-            assert not held or re.search(rb"[\r\n]", held) is None
+            assert re.search(rb"\n\r?\n", held) is None  # only an event that is not whole is held
     last, receipt = stream.finish()
     assert passed + last == body + end
     assert receipt.id == HEAD.receipt_id
@@ -113,4 +119,79 @@ def test_a_stream_that_begins_with_its_end_is_held() -> None:
         body, end = stream_of([], b"data: [DONE]\n\n")
         assert body == b""
         stream = Stream(ASKED, PINS, HEAD)
-        assert stream.feed(start + end[:30]) == start
+        assert stream.feed(start + end[:-1]) == b""
+
+
+COMPLETED = b'event: response.completed\ndata: {"type":"response.completed"}\n\n'
+DELTA = b'event: response.output_text.delta\ndata: {"type":"response.output_text.delta"}\n\n'
+FAULT = b'data: {"error":{"message":"no"}}\n\n'
+
+
+@pytest.mark.parametrize("kind", ["completed", "failed", "incomplete"])
+@pytest.mark.parametrize("named", [True, False], ids=["named", "unnamed"])
+def test_each_last_event_of_a_typed_stream_is_held(kind: str, named: bool) -> None:
+    last = COMPLETED.replace(b"completed", kind.encode())
+    last = last if named else last[last.index(b"data") :]
+    stream = Stream(TYPED, PINS, HEAD)
+    assert stream.feed(DELTA + last + DELTA) == DELTA
+    with pytest.raises(VerificationError) as caught:
+        stream.finish()
+    assert caught.value.reason is Reason.NO_RECEIPT
+    body, end = stream_of([DELTA], last, TYPED)
+    stream = Stream(TYPED, PINS, HEAD)
+    assert stream.feed(body + end) == DELTA
+    assert stream.finish()[0] == end
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        b'event: response.completed\ndata: {"type":"response.created"}\n\n',
+        b"event: response.completed\n\n",
+        b'data: {"type":"x"}\rdata: {"type":"response.completed"}\r\n\r\n',
+        b"data: [DONE]\n\n",
+    ],
+)
+def test_what_looks_like_an_end_is_held_too_and_refused(event: bytes) -> None:
+    body, end = stream_of([event], COMPLETED, TYPED)
+    stream = Stream(TYPED, PINS, HEAD)
+    assert stream.feed(body + end) == b""
+    with pytest.raises(LyditeError):
+        stream.finish()
+
+
+@pytest.mark.parametrize("asked", [ASKED, TYPED], ids=["chat", "responses"])
+@pytest.mark.parametrize(
+    ("outcome", "ends"),
+    [(b"complete", False), (b"aborted", True), (b"refused", True)],
+)
+def test_a_stream_ends_as_its_receipt_says(asked: Asked, outcome: bytes, ends: bool) -> None:
+    last = COMPLETED if asked is TYPED else b"data: [DONE]\n\n"
+    for each in (last, last[:-1]) if ends else (FAULT, b"", last[:-1]):
+        body, end = stream_of([DELTA], each, asked, outcome)
+        stream = Stream(asked, PINS, HEAD)
+        stream.feed(body + end)
+        with pytest.raises(VerificationError) as caught:
+            stream.finish()
+        assert caught.value.reason is Reason.BROKEN_OFF
+
+
+@pytest.mark.parametrize("asked", [ASKED, TYPED], ids=["chat", "responses"])
+def test_a_stream_that_broke_off_is_let_through_as_broken(asked: Asked) -> None:
+    for last in (FAULT, b""):
+        body, end = stream_of([DELTA], last, asked, b"aborted")
+        stream = Stream(asked, PINS, HEAD)
+        passed = stream.feed(body + end)
+        rest, receipt = stream.finish()
+        assert passed + rest == body + end
+        error = arrival.broken_off(receipt)
+        assert error is not None
+        assert error.reason is Reason.BROKEN_OFF
+
+
+def test_the_status_is_held_to_the_receipt() -> None:
+    body, end = stream_of([DELTA])
+    stream = Stream(ASKED, PINS, HEAD._replace(status=201))
+    stream.feed(body + end)
+    with pytest.raises(VerificationError, match="201"):
+        stream.finish()

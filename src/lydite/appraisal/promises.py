@@ -111,15 +111,18 @@ def settle(
 def summed(reports: Sequence[Report]) -> Report:
     """Return one report on all promises of a journal, none of which was found broken.
 
-    Affirming if there are some and the log holds each; none where one is only late.
+    Affirming if there are some, the log holds each, and all answers were complete; a warning where
+    one was not; none where one is only late.
     """
-    late = [report for report in reports if report.tier is not Tier.AFFIRMING]
+    late = [report for report in reports if report.tier is Tier.NONE]
+    broken = [report for report in reports if report.tier is Tier.WARNING]
     if not reports:
         return refused(Tier.NONE, Reason.NO_RECEIPT, "the journal is empty")
     settled = len(reports) - len(late)
     facts = (
         Fact(name="receipts", value=str(len(reports))),
         Fact(name="in the log", value=str(settled)),
+        Fact(name="not complete", value=str(len(broken))),
     )
     if late:
         return Report(
@@ -127,6 +130,15 @@ def summed(reports: Sequence[Report]) -> Report:
             reason=late[0].reason,
             headline="receipts signed, not all of them logged yet",
             detail=late[0].detail,
+            facts=facts,
+            caveats=receipts.CAVEATS,
+        )
+    if broken:
+        return Report(
+            tier=Tier.WARNING,
+            reason=broken[0].reason,
+            headline="every promise is kept, not all of them about complete answers",
+            detail=broken[0].detail,
             facts=facts,
             caveats=receipts.CAVEATS,
         )

@@ -53,6 +53,7 @@ def check(
     2. Provider and gateway signed it, and it is the one that was asked for.
     3. It is in the witnessed log.
     4. It commits to the client's own copy, or is what was promised; else nothing is affirmed.
+    5. It says that the answer was complete; else there is a warning.
 
     Raises:
         FormatError, VerificationError: a step fails; the reason says which.
@@ -75,13 +76,14 @@ def check(
     logged = _logged(served, entry.of_statement(said, "receipt", anchor.provider), trust, anchor)
     # 4.
     _compare(own, statement, said, served)
+    # 5.
     compared = "match" if own is not None else "not compared"
     facts = (
         *_facts(statement.predicate, anchor),
         Fact(name="log", value=logged),
         Fact(name="your bytes", value=compared),
     )
-    tier, reason, headline, detail = _outcome(served, own)
+    tier, reason, headline, detail = _outcome(served, own, statement.predicate)
     return Report(
         tier=tier,
         reason=reason,
@@ -102,13 +104,19 @@ def _facts(told: Predicate, anchor: Anchor) -> tuple[Fact, ...]:
     )
 
 
-def _outcome(served: Served, own: Exchange | Compact | None) -> tuple[Tier, Reason, str, str]:
+def _outcome(
+    served: Served, own: Exchange | Compact | None, told: Predicate
+) -> tuple[Tier, Reason, str, str]:
     if served.proof is None:
         detail = "no checkpoint covers it yet; ask again in a second"
         return Tier.NONE, Reason.NOT_IN_LOG, "receipt signed, not yet logged", detail
     if own is None:
         detail = "give --salt, --request and --response to compare it with your own bytes"
         return Tier.NONE, Reason.NOT_COMPARED, "receipt signed and logged", detail
+    if told.response.outcome != "complete":
+        headline = "receipt valid, and about an answer that is not complete"
+        detail = f"its receipt says: HTTP {told.response.status}, {told.response.outcome}"
+        return Tier.WARNING, Reason.BROKEN_OFF, headline, detail
     return Tier.AFFIRMING, Reason.CONSISTENT, "receipt valid, and about your bytes", ""
 
 
@@ -148,6 +156,8 @@ def _promised(statement: Receipt, said: bytes, served: Served, own: Compact) -> 
         hmac.compare_digest(own.response, statement.subject[0].digest.sha256),
         hmac.compare_digest(own.statement, hashlib.sha256(said).hexdigest()),
         own.id == told.receipt_id,
+        own.status == told.response.status,
+        own.outcome == told.response.outcome,
         served.index in {None, own.entry},
     )
     if not all(same):
@@ -163,3 +173,6 @@ def _same(statement: Receipt, own: Exchange) -> None:
     answered = commit_response(own.salt, own.response).hex()
     if not hmac.compare_digest(answered, statement.subject[0].digest.sha256):
         raise VerificationError(Reason.BAD_COMMITMENT, "the receipt is about another answer")
+    told = statement.predicate
+    if (told.request.length, told.response.length) != (len(own.request), len(own.response)):
+        raise VerificationError(Reason.BAD_COMMITMENT, "the receipt states other lengths")

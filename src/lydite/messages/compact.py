@@ -12,31 +12,37 @@ import msgspec
 from lydite.errors import Reason, VerificationError
 from lydite.messages.canonical import Count, Hex32, Message, encode
 from lydite.messages.commitment import Salt, commit_request, commit_response
-from lydite.messages.receipt import ReceiptId
+from lydite.messages.receipt import Outcome, ReceiptId
 
 SIGNED_PREFIX = b"lydite/compact/v1\x00"
-_TEMPLATE = b'{"entry":%d,"id":"%b","request":"%b","response":"%b","salt":"%b"%b,"statement":"%b"}'
+_TEMPLATE = (
+    b'{"entry":%d,"id":"%b","outcome":"%b","request":"%b","response":"%b","salt":"%b"%b,"statement":"%b",'
+    b'"status":%d}'
+)
 
 
 class Compact(Message, frozen=True, kw_only=True, omit_defaults=True):
     """What a client needs to hold the gateway to its word.
 
     ``request`` and ``response`` are the salted commitments, ``statement`` the SHA-256 of the
-    receipt's statement, ``entry`` its 1-based number in the log, ``signature`` the gateway's, in
-    base64, over ``signed_bytes``.
+    receipt's statement, ``entry`` its 1-based number in the log, ``status`` the HTTP status of the
+    answer and ``outcome`` how it ended, ``signature`` the gateway's, in base64, over
+    ``signed_bytes``.
     """
 
     entry: Count
     id: ReceiptId
+    outcome: Outcome
     request: Hex32
     response: Hex32
     salt: Hex32
     signature: Annotated[str, msgspec.Meta(max_length=88, min_length=88)] | None = None
     statement: Hex32
+    status: Count
 
 
 class Parts(NamedTuple):
-    """What a compact receipt says, as bytes in hexadecimal but for ``entry``."""
+    """What a compact receipt says, as bytes in hexadecimal but for numbers and ``outcome``."""
 
     entry: int
     receipt_id: bytes
@@ -44,13 +50,16 @@ class Parts(NamedTuple):
     response: bytes
     salt: bytes
     statement: bytes
+    status: int
+    outcome: bytes
 
 
 def spell(parts: Parts, signature: bytes | None = None) -> bytes:
     """Return the compact receipt in its one spelling, as ``encode`` would write it."""
-    entry, receipt_id, request, response, salt, statement = parts
+    entry, receipt_id, request, response, salt, statement, status, outcome = parts
     signed = b"" if signature is None else b',"signature":"%b"' % base64.b64encode(signature)
-    return _TEMPLATE % (entry, receipt_id, request, response, salt, signed, statement)
+    said = (entry, receipt_id, outcome, request, response, salt, signed, statement, status)
+    return _TEMPLATE % said
 
 
 def signed_bytes(receipt: Compact) -> bytes:

@@ -1,8 +1,8 @@
 """One answer on its way in: what may be let go, and whether its receipt is about these bytes.
 
-A stream passes as it comes, but for its end: from the line that holds the receipt, or says
-``[DONE]``, everything is kept back until all of it was checked, so that no reader takes a stream
-for complete before it is. Pure: bytes in, bytes out.
+A stream passes as it comes, event by event, but for its end: from the event that holds the receipt,
+or is the last of its kind of stream, everything is kept back until all of it was checked, so that
+no reader takes a stream for complete before it is. Pure: bytes in, bytes out.
 """
 
 import re
@@ -10,20 +10,18 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from lydite.appraisal.promises import verify_promise
-from lydite.errors import FormatError, Reason, VerificationError
+from lydite.errors import FormatError, Reason, UnavailableError, VerificationError
 from lydite.messages import compact as compacts
-from lydite.messages import placement
+from lydite.messages import endings, placement
 from lydite.messages.commitment import Salt, commit_request, response_hasher
 from lydite.messages.compact import Compact
 from lydite.signing.dsse import PublicKey
 
 HELD_BYTES = 8 * 1024 * 1024
-"""Longest end of a stream that is kept back."""
-_BOM = b"\xef\xbb\xbf"
-_ENDS = (placement.MARK, b"data:[DONE]", b"data: [DONE]")
-_ANY = b"(" + b"|".join(re.escape(each) for each in _ENDS) + b")"
-_END = re.compile(rb"[\r\n]" + _ANY)
-_AT_START = re.compile(rb"(?:\A(?:" + _BOM + rb")?|[\r\n])" + _ANY)
+"""Longest event, or end of a stream, that is kept back."""
+_ERROR = 400
+_EVENT_END = re.compile(rb"\n\r?\n")
+_RECEIPT = re.compile(rb"(?:\A(?:\xef\xbb\xbf)?|[\r\n])" + re.escape(placement.MARK))
 
 
 class Pins(NamedTuple):
@@ -41,23 +39,29 @@ class Asked(NamedTuple):
 
 
 class Named(NamedTuple):
-    """What the head of an answer says of its receipt, in hexadecimal."""
+    """What the head of an answer says: of its receipt, in hexadecimal, and its HTTP status."""
 
     receipt_id: str
     salt: str
+    status: int
 
 
-def named(receipt_id: str | None, salt: str | None) -> Named:
+def named(receipt_id: str | None, salt: str | None, status: int) -> Named:
     """Return what the head of an answer says of its receipt.
 
     Raises:
-        VerificationError: it says nothing: this is no answer of a gateway that gives receipts.
+        VerificationError: it says nothing: this is no answer of a gateway that gives receipts. Or
+            it leads elsewhere, where nothing would be checked; no gateway does that.
     """
+    if 300 <= status < _ERROR:
+        raise VerificationError(
+            Reason.ODD_ANSWER, f"HTTP {status}: a redirect is no answer of a model, nor followed"
+        )
     if receipt_id is None or salt is None:
         raise VerificationError(
             Reason.NO_RECEIPT, "the answer names no receipt, so it is not let through"
         )
-    return Named(receipt_id, salt)
+    return Named(receipt_id, salt, status)
 
 
 def check_whole(asked: Asked, pins: Pins, head: Named, header: str | None, body: bytes) -> Compact:
@@ -65,7 +69,8 @@ def check_whole(asked: Asked, pins: Pins, head: Named, header: str | None, body:
 
     Raises:
         FormatError: the receipt is not in its one spelling.
-        VerificationError: it is missing, not signed by a pinned key, or about other bytes.
+        VerificationError: it is missing, not signed by a pinned key, about other bytes or another
+            status, or says of what is no error that it is not complete.
 
     **Does not show** that the statement is in the log, nor who made the answer.
     """
@@ -74,13 +79,29 @@ def check_whole(asked: Asked, pins: Pins, head: Named, header: str | None, body:
     receipt = placement.from_header(header.encode("latin-1"))
     _check_promise(receipt, pins, head)
     compacts.check(receipt, asked.target, asked.body, body)
+    if head.status < _ERROR and receipt.outcome != "complete":
+        raise VerificationError(
+            Reason.BROKEN_OFF, f"receipt {receipt.id} says that the answer is {receipt.outcome}"
+        )
     return receipt
 
 
+def broken_off(receipt: Compact) -> UnavailableError | None:
+    """Return the error in which a checked stream has to end, if its receipt says that it broke."""
+    if receipt.outcome == "complete":
+        return None
+    return UnavailableError(f"stream {receipt.id} broke off: {receipt.outcome}", Reason.BROKEN_OFF)
+
+
 def _check_promise(receipt: Compact, pins: Pins, head: Named) -> None:
-    if (receipt.id, receipt.salt) != head:
+    if (receipt.id, receipt.salt) != (head.receipt_id, head.salt):
         raise VerificationError(
             Reason.BAD_COMMITMENT, f"answer {head.receipt_id} came with receipt {receipt.id}"
+        )
+    if receipt.status != head.status:
+        raise VerificationError(
+            Reason.BAD_COMMITMENT,
+            f"answer {head.receipt_id} came as HTTP {head.status}, its receipt: {receipt.status}",
         )
     if pins.signed or receipt.signature is not None:
         verify_promise(receipt, pins.keys)
@@ -103,49 +124,62 @@ class Stream:
         self._pins = pins
         self._head = head
         self._hasher = response_hasher(self._salt)
-        self._last = b""
+        self._by = endings.of_path(asked.target.partition(b"?")[0])
         self._pending = b""
         self._ending = False
 
     def feed(self, data: bytes) -> bytes:
-        """Take bytes, and return those that may go on to the reader now.
+        """Take bytes, and return the whole events that may go on to the reader now.
 
         Raises:
-            FormatError: the end of the stream is longer than is kept back.
+            FormatError: an event, or the end of the stream, is longer than is kept back.
         """
+        start = max(0, len(self._pending) - 2)  # of a blank line, two bytes may have come before
         self._pending += data
-        if self._ending:
-            if len(self._pending) > HELD_BYTES:
-                raise FormatError("the end of the stream is too long", Reason.TOO_LARGE)
-            return b""
-        seen = self._last + self._pending
-        found = (_END if self._last else _AT_START).search(seen)
-        if found is not None:
-            self._ending = True
-            return self._let_go(found.start(1) - len(self._last))
-        return self._let_go(self._certain(seen) - len(self._last))
-
-    def _certain(self, seen: bytes) -> int:
-        """Return how many of the bytes seen belong to no end: all, less the start of one."""
-        line = 1 + max(seen.rfind(b"\n"), seen.rfind(b"\r"))
-        begins = line > 0 or not self._last
-        last = seen[line:]
-        if line == 0 and _BOM.startswith(last[:3]):
-            last = last[3:]
-        return line if begins and any(end.startswith(last) for end in _ENDS) else len(seen)
-
-    def _let_go(self, count: int) -> bytes:
-        ready, self._pending = self._pending[:count], self._pending[count:]
+        whole = 0
+        if not self._ending:
+            for found in _EVENT_END.finditer(self._pending, start):
+                if self._may_end(self._pending[whole : found.end()]):
+                    self._ending = True
+                    break
+                whole = found.end()
+        ready, self._pending = self._pending[:whole], self._pending[whole:]
+        if len(self._pending) > HELD_BYTES:
+            raise FormatError("an event, or the end of the stream, is too long", Reason.TOO_LARGE)
         self._hasher.update(ready)
-        self._last = ready[-1:] or self._last
         return ready
+
+    def _may_end(self, event: bytes) -> bool:
+        """Say whether an event holds a receipt, ends the stream, or looks as if it did."""
+        if _RECEIPT.search(event) is not None:
+            return True
+        if self._by.mark not in event:
+            return False
+        try:
+            return self._by.is_last(event)
+        except FormatError:
+            return True
+
+    def _ends(self, rest: bytes) -> bool:
+        """Say whether bytes hold the event that ends the stream.
+
+        Raises:
+            FormatError: an event before it looks as if it did.
+        """
+        start = 0
+        for found in _EVENT_END.finditer(rest):
+            if self._by.is_last(rest[start : found.end()]):
+                return True
+            start = found.end()
+        return False
 
     def finish(self) -> tuple[bytes, Compact]:
         """Check the whole, and return the end that was kept back, and the receipt.
 
         Raises:
             FormatError: there is not exactly one receipt, in its one spelling.
-            VerificationError: it is missing, not signed by a pinned key, or about other bytes.
+            VerificationError: it is missing, not signed by a pinned key, about other bytes or
+                another status, or the stream ends otherwise than it says.
 
         **Does not show** that the statement is in the log, nor who made the answer.
         """
@@ -161,4 +195,14 @@ class Stream:
             raise VerificationError(
                 Reason.BAD_COMMITMENT, f"receipt {receipt.id} commits to other bytes than these"
             )
+        self._check_ending(receipt, rest)
         return self._pending, receipt
+
+    def _check_ending(self, receipt: Compact, rest: bytes) -> None:
+        """Hold the end of the stream to its receipt: a complete one has its last event."""
+        complete = receipt.outcome == "complete"
+        if self._ends(rest if complete else rest + b"\n\n") is not complete:
+            raise VerificationError(
+                Reason.BROKEN_OFF,
+                f"receipt {receipt.id} says {receipt.outcome}; the stream ends otherwise",
+            )

@@ -1,7 +1,8 @@
 """The transports: what httpx and httpx2 send requests through, watched on the way back.
 
 A POST whose answer is no error has to come with a receipt. Errors carry no answer of a model, and
-pass without; a receipt that they do bring is checked all the same.
+pass without; a receipt that they do bring is checked all the same. Redirects are refused: no
+gateway sends one, and where it led nothing would be checked.
 """
 
 from collections.abc import AsyncIterator, Iterator
@@ -39,7 +40,9 @@ class _Answer:
         """Look at the head; return the state of a stream, ``None`` for an answer in one piece."""
         headers = self._response.headers
         try:
-            self.head = arrival.named(headers.get(_ID), headers.get(_SALT))
+            self.head = arrival.named(
+                headers.get(_ID), headers.get(_SALT), self._response.status_code
+            )
             return Stream(self._asked, self._pins, self.head) if self.streamed else None
         except LyditeError as error:
             self.accuse(error)
@@ -56,15 +59,18 @@ class _Answer:
             raise
         self._receipts.keep(self.url, receipt)
 
-    def end(self, stream: Stream) -> bytes:
-        """Check a stream that has ended, keep its receipt, and return its end."""
+    def end(self, stream: Stream) -> tuple[bytes, LyditeError | None]:
+        """Check a stream that has ended, keep its receipt, and return its end, and any error then.
+
+        That the model server broke off is no fault of the gateway's, but no end either.
+        """
         try:
             last, receipt = stream.finish()
         except LyditeError as error:
             self.accuse(error)
             raise
         self._receipts.keep(self.url, receipt)
-        return last
+        return last, arrival.broken_off(receipt)
 
     def accuse(self, error: LyditeError) -> None:
         """Note what is wrong with the answer."""
@@ -120,8 +126,9 @@ class Sync(_Watch):
         """Send a request, and return its answer once it may be seen.
 
         Raises:
-            VerificationError, FormatError: the receipt is missing, forged or about other bytes; of
-                a stream, raised to whoever reads it, before its end.
+            VerificationError, FormatError: the receipt is missing, forged or about other bytes, or
+                this is a redirect; of a stream, raised to whoever reads it, before its end.
+            UnavailableError: the stream broke off, as its receipt says; raised to its reader.
         """
         body = request.read()
         response = self._inner.handle_request(request)
@@ -211,7 +218,10 @@ class _SyncStream:
             if ready:
                 yield ready
         self._done = True
-        yield self._answer.end(self._stream)
+        last, error = self._answer.end(self._stream)
+        yield last
+        if error is not None:
+            raise error
 
     def close(self) -> None:
         """Close; a stream that is left before its end was not checked."""
@@ -236,7 +246,10 @@ class _AsyncStream:
             if ready:
                 yield ready
         self._done = True
-        yield self._answer.end(self._stream)
+        last, error = self._answer.end(self._stream)
+        yield last
+        if error is not None:
+            raise error
 
     async def aclose(self) -> None:
         """Close; a stream that is left before its end was not checked."""

@@ -103,6 +103,8 @@ class _Batch:
             draft.answered.hex().encode(),
             draft.salt.hex().encode(),
             digest.hex().encode(),
+            draft.status,
+            draft.outcome.encode(),
         )
         plain = compact.spell(parts)
         if not self._signs:

@@ -10,8 +10,8 @@ broken.
 import re
 
 from lydite.errors import FormatError, Reason
-from lydite.gateway.plane.endings import Ending
 from lydite.gateway.wire import holds_forged_line
+from lydite.messages.endings import Ending
 
 _EVENT_END = re.compile(rb"\n\r?\n")
 _WORD = b"lydite-receipt"

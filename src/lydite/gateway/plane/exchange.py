@@ -15,14 +15,13 @@ from lydite.gateway.heads import AnswerHead
 from lydite.gateway.ledger.receipts import Draft
 from lydite.gateway.ledger.recorder import Done
 from lydite.gateway.ledger.scribe import Entered
-from lydite.gateway.plane.endings import DoneEnding, Ending, TypedEnding
 from lydite.gateway.plane.events import EventCutter
 from lydite.gateway.plane.fleet import Fleet
 from lydite.gateway.plane.pool import Call
 from lydite.gateway.plane.reading import Request
 from lydite.gateway.settings import Limits
 from lydite.gateway.tally import Served, Spans, Tally, Times
-from lydite.messages import commitment
+from lydite.messages import commitment, endings
 from lydite.messages.commitment import ResponseCommitment, Salt
 from lydite.messages.receipt import Outcome
 
@@ -30,8 +29,6 @@ EVENT_BYTES = 4 * 1024 * 1024
 """Largest event of a stream that is taken from an engine."""
 CLIENT_CLOSED = 499
 """Status in the receipt of a request whose client left before there was any answer."""
-_DONE = DoneEnding()
-_ENDINGS: dict[bytes, Ending] = {b"/v1/responses": TypedEnding()}
 _LAST_CHUNK = b"0\r\n\r\n"
 _ASK = b"%bx-request-id: %b\r\n" + wire.SEED_HEADER + b": %d\r\ncontent-length: %d\r\n\r\n%b"
 _NAMES = wire.ID_HEADER + b": %b\r\n" + wire.SALT_HEADER + b": %b\r\n"
@@ -177,7 +174,7 @@ class Exchange:
         if head.coded:
             self._break(FormatError("engine: an encoded stream was not asked for"))
             return
-        self._cutter = EventCutter(EVENT_BYTES, _ENDINGS.get(self._request.head.path, _DONE))
+        self._cutter = EventCutter(EVENT_BYTES, endings.of_path(self._request.head.path))
         self._answered = commitment.response_hasher(self._identity.salt)
         self._times.first = perf_counter()
         framing = b"" if self._request.head.old else heads.CHUNKED

@@ -1,4 +1,4 @@
-"""Which event ends a stream. Pure; looks at one whole event at a time.
+"""Which event ends a stream, for gateway and client alike. Pure; looks at one whole event.
 
 Chat and completions end with ``[DONE]``, the Responses API with an event of one of three types and
 no ``[DONE]``. Clients differ in what they take for the end: the OpenAI SDK any data that begins
@@ -65,6 +65,8 @@ class TypedEnding:
     def is_last(self, event: bytes) -> bool:
         """Say whether an event is of a type that comes last.
 
+        An error without a type is none, since the SDKs raise on it.
+
         Raises:
             FormatError: its ``event`` line and its data do not agree, or it is no event that the
                 API knows: data on several lines, not JSON, without a type, or ``[DONE]``.
@@ -82,15 +84,28 @@ class TypedEnding:
         return last
 
 
+_DONE_ENDING = DoneEnding()
+_BY_PATH: dict[bytes, Ending] = {b"/v1/responses": TypedEnding()}
+
+
+def of_path(path: bytes) -> Ending:
+    """Return how the streams of a path end."""
+    return _BY_PATH.get(path, _DONE_ENDING)
+
+
 class _Typed(msgspec.Struct):
-    type: str
+    type: str | None = None
+    error: dict[str, object] | None = None
 
 
 def _type_of(line: bytes) -> str:
     try:
-        return msgspec.json.decode(line.partition(b":")[2], type=_Typed).type
+        told = msgspec.json.decode(line.partition(b":")[2], type=_Typed)
     except msgspec.DecodeError as error:
         raise FormatError(f"the engine's stream holds no typed event: {error}") from error
+    if told.type is None and not told.error:
+        raise FormatError("the engine's stream holds an event without a type")
+    return told.type or "error"
 
 
 def _no_last(names: set[str]) -> bool:
