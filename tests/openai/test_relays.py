@@ -66,7 +66,7 @@ def read(request: pytest.FixtureRequest, library: ModuleType) -> Callable[..., A
             try:
                 async with http.stream("POST", where, json=body) as answer:
                     async for part in answer.aiter_raw():
-                        seen.append(part)  # noqa: PERF401 - kept when the next one raises
+                        seen.append(part)
             except LyditeError as error:
                 return b"".join(seen), error, http
             finally:

@@ -53,7 +53,6 @@ def check(
     2. Provider and gateway signed it, and it is the one that was asked for.
     3. It is in the witnessed log.
     4. It commits to the client's own copy, or is what was promised; else nothing is affirmed.
-    5. It says that the answer was complete; else there is a warning.
 
     Raises:
         FormatError, VerificationError: a step fails; the reason says which.
@@ -76,7 +75,6 @@ def check(
     logged = _logged(served, entry.of_statement(said, "receipt", anchor.provider), trust, anchor)
     # 4.
     _compare(own, statement, said, served)
-    # 5.
     compared = "match" if own is not None else "not compared"
     facts = (
         *_facts(statement.predicate, anchor),
@@ -107,6 +105,7 @@ def _facts(told: Predicate, anchor: Anchor) -> tuple[Fact, ...]:
 def _outcome(
     served: Served, own: Exchange | Compact | None, told: Predicate
 ) -> tuple[Tier, Reason, str, str]:
+    """Say how far a valid receipt goes: of an answer that was not complete, not to affirming."""
     if served.proof is None:
         detail = "no checkpoint covers it yet; ask again in a second"
         return Tier.NONE, Reason.NOT_IN_LOG, "receipt signed, not yet logged", detail
