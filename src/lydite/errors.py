@@ -66,6 +66,8 @@ class Reason(enum.StrEnum):
     """This kind of evidence is verified by an extra that is not installed."""
     UNAVAILABLE = "unavailable"
     """The evidence could not be had."""
+    EXAMINATION_FAILED = "examination-failed"
+    """An examination ended in a way that nobody foresaw: it passes for nothing."""
     WITHHELD = "withheld"
     """The gateway did not open a drawn receipt within the time that it had: its own fault."""
     PENDING = "pending"

@@ -167,7 +167,7 @@ def test_the_oldest_are_forgotten_first_by_number_and_by_time(kept: tuple[Notary
     assert [known(keeper, n, f"{n:032x}") for n in range(1, 6)] == [False] * 4 + [True]
     clock.now = 20.0
     assert not known(keeper, 5, "id-5")
-    assert (len(keeper._notes), keeper._by_name) == (0, {})
+    assert (len(keeper._notes), keeper._by_handle) == (0, {})
 
 
 def test_an_exchange_that_never_began_leaves_nothing_to_trip_over(
@@ -194,3 +194,31 @@ def test_workers_hand_on_what_is_to_be_signed(bench: Bench) -> None:
         assert ask(running.port, get(path, OTHERS)).status == 404
     finally:
         assert running.end() == 0, running.log()
+
+
+def test_an_id_that_another_client_has_too_says_nothing_to_strangers(gateway: Gateway) -> None:
+    body = json.dumps(script(plain(named("chatcmpl-both")))).encode()
+    said(gateway, body)
+    said(gateway, body, OTHERS)
+    for fields in (MINE, OTHERS):
+        assert asked(gateway, "chatcmpl-both", fields)[0] == 200
+    for fields in (b"", b"Authorization: Bearer sk-third\r\n"):
+        assert asked(gateway, "chatcmpl-both", fields)[0] == 404
+    said(gateway, body)
+    assert asked(gateway, "chatcmpl-both")[0] == 409
+    assert asked(gateway, "chatcmpl-both", OTHERS)[0] == 200
+    assert asked(gateway, "chatcmpl-both", b"")[0] == 404
+
+
+def test_an_answer_that_calls_itself_by_anothers_receipt_id_hides_nothing(gateway: Gateway) -> None:
+    mine = json.dumps(script(plain(named("chatcmpl-hidden")))).encode()
+    receipt_id = said(gateway, mine).fields[b"x-lydite-receipt-id"].decode()
+    theirs = json.dumps(script(plain(named(receipt_id)))).encode()
+    for fields in (OTHERS, MINE):
+        said(gateway, theirs, fields)
+        status, answer = asked(gateway, receipt_id)
+        assert status == 200
+        assert answer["text"].startswith(hashlib.sha256(mine).hexdigest())
+    status, answer = asked(gateway, receipt_id, OTHERS)
+    assert status == 200
+    assert answer["text"].startswith(hashlib.sha256(theirs).hexdigest())

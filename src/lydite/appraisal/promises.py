@@ -79,6 +79,9 @@ def settle(
 ) -> Report:
     """Hold a gateway to one promise; ``served`` is its answer at ``/v1/receipts/ID``.
 
+    ``None`` stands for an answer that is none, whatever its status: past the deadline only a
+    statement keeps a promise.
+
     1. The promise, if it is signed, is by a gateway that the relying party knows.
     2. The statement is served, or the deadline is not over.
     3. It is signed by provider and gateway, the one that was promised, at the entry promised.

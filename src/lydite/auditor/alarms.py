@@ -93,11 +93,11 @@ class Alarms:
             if said.mode == mode and said.weight == "accusation":
                 self._standing[said.provider, said.weight, said.reason] = said.stage
 
-    def clear(self, provider: str, now: Reason | None = None) -> None:
-        """Take note that ``provider`` has no fault but ``now``; accusations stay."""
+    def clear(self, provider: str, *now: Reason) -> None:
+        """Take note that ``provider`` has no faults but ``now``; accusations stay."""
         faults = [key for key in self._standing if key[:2] == (provider, "fault")]
         for key in faults:
-            if key[2] is not now:
+            if key[2] not in now:
                 del self._standing[key]
 
     def stops(self, provider: str) -> bool:

@@ -13,10 +13,11 @@ from lydite.appraisal.outcome import Outcome, Proven, Stage
 from lydite.appraisal.receipts import Served
 from lydite.auditor.casebook import Casebook
 from lydite.auditor.watch import Watch
-from lydite.errors import FormatError, Reason, UnavailableError
-from lydite.messages.canonical import decode
+from lydite.errors import LyditeError, Reason, UnavailableError, VerificationError
+from lydite.messages import receipt as receipts
+from lydite.messages.canonical import decode, encode
 from lydite.signing import notes
-from lydite.signing.dsse import Envelope, payload_of
+from lydite.signing.dsse import Envelope, key_id, open_envelope, payload_of
 from lydite.tlog.proof import Proof
 
 _FRESH_S: Final = 0.5
@@ -71,7 +72,10 @@ class Outcomes:
             )
 
     def locate(self, receipt_id: str) -> Located:
-        """Ask the gateways for a receipt, first the one that had it before.
+        """Ask the gateways for a receipt; who gave it before is the only one asked again.
+
+        Only an answer that both keys of that gateway's anchor signed, about this very receipt, is
+        taken: what another gateway says, however wrong, denies it to nobody.
 
         Raises:
             UnavailableError: none knows it (``NOT_IN_LOG``), or those that might do not answer.
@@ -81,10 +85,12 @@ class Outcomes:
         likely = sorted(self._watches, key=lambda watch: not watch.place.healthy)
         for watch in likely if home is None else (home,):
             try:
-                served = decode(watch.clients.client.receipt(receipt_id), Served, limit=1 << 20)
-            except (FormatError, UnavailableError) as error:
+                served = _genuine(watch, receipt_id)
+            except UnavailableError as error:
                 if error.reason is not Reason.NOT_IN_LOG:
                     silent, said = error.reason, watch.told(error)
+            except LyditeError as error:  # a wrong answer is as good as none
+                silent, said = Reason.UNAVAILABLE, watch.told(error)
             else:
                 self._remember(receipt_id, watch)
                 return Located(watch, served)
@@ -105,6 +111,17 @@ class Outcomes:
             if now - self._looked_s.get(watch.place.name, -1e9) > _FRESH_S:
                 watch.case.catch_up()
                 self._looked_s[watch.place.name] = time.monotonic()
+
+
+def _genuine(watch: Watch, receipt_id: str) -> Served:
+    """Return a receipt as the gateway serves it, if it is that gateway's and the one asked for."""
+    served = decode(watch.clients.client.receipt(receipt_id), Served, limit=1 << 20)
+    anchor = watch.anchor
+    keys = {key_id(key): key for key in (anchor.provider_public, anchor.gateway_public)}
+    statement = receipts.parse(open_envelope(encode(served.envelope), keys, list(keys)))
+    if statement.predicate.receipt_id != receipt_id:
+        raise VerificationError(Reason.BAD_COMMITMENT, "the gateway gave another receipt")
+    return served
 
 
 def proven(case: Casebook, number: int) -> Proven:

@@ -37,7 +37,7 @@ from lydite.auditor.router import Router
 from lydite.auditor.settings import Gateway, Model, Recomputer
 from lydite.auditor.watch import Clients, Recompute, Terms, Watch
 from lydite.engines.weights import check_root
-from lydite.errors import ConfigurationError, FormatError
+from lydite.errors import ConfigurationError, FormatError, LyditeError
 from lydite.evidence.tokens import reference as references
 from lydite.evidence.tokens.reference import Reference
 from lydite.messages.declaration import Declaration
@@ -108,6 +108,7 @@ async def _serve(settings: Recomputer, parts: _Parts, listener: socket.socket) -
     tasks = [
         asyncio.create_task(parts.registry.watch(beat_s, patience_s)),
         asyncio.create_task(parts.checkpointer.run()),
+        asyncio.create_task(_mind(parts.watches, beat_s)),
     ]
     server = uvicorn.Server(
         uvicorn.Config(
@@ -152,6 +153,17 @@ def _watch(watch: Watch, settings: Recomputer, over: threading.Event) -> None:
             _logger.exception("watch %s", watch.place.name)
         known = watch.place.model is not None
         over.wait(settings.period_ms / 1000 if known else _FIRST_LOOK_S)
+
+
+async def _mind(watches: Sequence[Watch], beat_s: float) -> None:
+    """Say at every beat of watches that do not come to an end, until cancelled."""
+    while True:
+        for watch in watches:
+            try:
+                await asyncio.to_thread(watch.mind)
+            except LyditeError:  # the alarm could not be written: it is raised again
+                _logger.exception("watch %s", watch.place.name)
+        await asyncio.sleep(beat_s)
 
 
 @contextlib.contextmanager
@@ -232,6 +244,7 @@ def _terms(
         rate_ppm=settings.rate_ppm,
         patience_s=settings.opening_ms / 1000,
         silence_s=settings.silence_ms / 1000,
+        stale_s=(settings.period_ms + settings.stale_ms) / 1000,
     )
 
 

@@ -3,6 +3,7 @@
 Every step leaves its trace in the log before the next begins, so a killed auditor resumes.
 """
 
+import logging
 import time
 from collections.abc import Callable
 
@@ -15,7 +16,7 @@ from lydite.auditor.bench import Bench
 from lydite.auditor.casebook import Casebook
 from lydite.auditor.gateway_client import Gateway
 from lydite.auditor.packing import pack
-from lydite.errors import FormatError, Reason, UnavailableError, VerificationError
+from lydite.errors import LyditeError, Reason, UnavailableError
 from lydite.evidence.tokens.reference import KIND, Reference
 from lydite.evidence.tokens.reference import digest as reference_digest
 from lydite.messages import opening as openings
@@ -26,6 +27,8 @@ from lydite.messages.statement import subject
 from lydite.messages.tier import Tier
 from lydite.signing.dsse import digest
 from lydite.signing.keys import Signer, sign_envelope
+
+_logger = logging.getLogger(__name__)
 
 _POLL_S = 0.1
 
@@ -169,24 +172,36 @@ class Auditor:
         return sign_envelope(encode(statement), self._signer)
 
     def _examine(self, number: int) -> list[Finding] | None:
+        """Return what is found on one drawn receipt, None while there is patience with it."""
         declared = self.case.declaration
         receipt = self.case.receipt(number)
         try:
             opening = self._client.opening(number)
             openings.check(opening, receipt)
-        except (FormatError, UnavailableError, VerificationError) as error:
-            return self._unopened(number, error.reason)
+        except LyditeError as error:
+            return self._unopened(number, error.reason, Reason.WITHHELD)
+        except Exception:  # a hostile gateway's bytes met a bug of ours: that opens nothing
+            _logger.exception("opening of entry %d", number)
+            return self._unopened(number, Reason.EXAMINATION_FAILED, Reason.WITHHELD)
         ids = declared is not None and declared.predicate.token_ids
-        return self._bench.examine(receipt, opening, declares_ids=ids)
+        try:
+            return self._bench.examine(receipt, opening, declares_ids=ids)
+        except Exception:  # the same: one answer must not stop the audit of all others
+            _logger.exception("examination of entry %d", number)
+            failed = Reason.EXAMINATION_FAILED
+            return self._unopened(number, failed, failed)
 
-    def _unopened(self, number: int, reason: Reason) -> list[Finding] | None:
-        """Return what an opening that is none amounts to, None if it is asked for again."""
+    def _unopened(self, number: int, reason: Reason, late: Reason) -> list[Finding] | None:
+        """Return what an examination that did not come about amounts to, None to try it again.
+
+        ``reason`` is why not, and ``late`` what that is once there is no patience left.
+        """
         if self._patience_s is None:  # nothing was learnt about the provider
             return [Finding(kind=KIND, tier=Tier.NONE, reason=reason)]
         now = time.monotonic()
         if now - self._refused_s.setdefault(number, now) < self._patience_s:
             return None
-        return [Finding(kind=KIND, tier=Tier.WARNING, reason=Reason.WITHHELD)]
+        return [Finding(kind=KIND, tier=Tier.WARNING, reason=late)]
 
 
 def _now() -> str:

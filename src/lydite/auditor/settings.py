@@ -89,6 +89,9 @@ class Recomputer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     rate_ppm: Ppm = 10_000
     period_ms: Positive = 60_000
     """From one epoch to the next; nothing is drawn while nothing was logged."""
+    stale_ms: Positive = 300_000
+    """How much longer than a period a round over a gateway may take. After that its standing is
+    ``none`` (``stale``), and that is its fault."""
     cannot_ms: Positive = 1_000
     cannot_per_s: Positive = 50
     opening_ms: Positive = 30_000

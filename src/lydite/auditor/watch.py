@@ -51,6 +51,7 @@ class Terms(NamedTuple):
     rate_ppm: int
     patience_s: float
     silence_s: float
+    stale_s: float
 
 
 class Clients(NamedTuple):
@@ -87,6 +88,15 @@ class Standing(Message, frozen=True, kw_only=True):
     epochs: Count
 
 
+class _Counts(NamedTuple):
+    """What the last round left, so that nobody who asks waits for a round."""
+
+    drawn: int = 0
+    waiting: int = 0
+    epochs: int = 0
+    covered: int = 0
+
+
 class Watch:
     """Audits one gateway. ``round`` belongs to one thread."""
 
@@ -110,8 +120,9 @@ class Watch:
         self._shutdown = shutdown
         self._auditor: Auditor | None = None
         self._outcome: tuple[Tier, Reason, str] = (Tier.NONE, Reason.PENDING, "")
-        self._heard_s = time.monotonic()
-        self._withheld = 0
+        self._heard_s = self._ended_s = time.monotonic()
+        self._counts = _Counts()
+        self._withheld = self._failed = 0
         self._judged = 0
         """How many epochs the verdict covers."""
 
@@ -122,15 +133,27 @@ class Watch:
             self._audit()
             self._heard_s = time.monotonic()
         except UnavailableError as error:
-            silent_s = time.monotonic() - self._heard_s
-            detail = self.told(error)
-            self._outcome = (Tier.NONE, error.reason, detail)
-            if silent_s >= self.terms.silence_s:
-                self._fault(error.reason, f"nothing for {silent_s:.0f} s: {detail}")
+            self._unheard(error.reason, self.told(error))
         except LyditeError as error:
             self._outcome = (Tier.NONE, error.reason, self.told(error))
             self._fault(error.reason, self.told(error))
+        except Exception as error:  # unforeseen: a verdict that was not renewed must not stand on
+            _logger.exception("watch %s", self.place.name)
+            self._unheard(Reason.EXAMINATION_FAILED, f"a round ended with {type(error).__name__}")
         self.place.shut = self.terms.alarms.stops(self.place.provider)
+        self._count()
+        self._ended_s = time.monotonic()
+
+    def mind(self) -> None:
+        """Raise an alarm if no round has ended in time. For another thread than ``round``'s.
+
+        Raises:
+            StorageError: it could not be written.
+        """
+        idle_s = time.monotonic() - self._ended_s
+        if idle_s > self.terms.stale_s:
+            self._fault(Reason.STALE, _stale(idle_s))
+            self.place.shut = self.terms.alarms.stops(self.place.provider)
 
     def told(self, error: LyditeError) -> str:
         """Return what an error says, with the gateway's name for its address: others read this."""
@@ -171,12 +194,15 @@ class Watch:
             raise VerificationError(Reason.NOT_IN_LOG, f"entry {number} is another statement")
 
     def standing(self) -> Standing:
-        """Return how the gateway stands."""
+        """Return how the gateway stands after the last round; waits for nobody.
+
+        A verdict that was not renewed in time is ``none`` (``STALE``); an accusation stays.
+        """
         tier, reason, detail = self._outcome
-        verdict = self.verdict
-        with self.case.lock:
-            drawn, waiting = len(self.case.receipts), len(self.case.pending())
-            epochs, covered = len(self.case.epochs), self.case.covered
+        idle_s = time.monotonic() - self._ended_s
+        if idle_s > self.terms.stale_s and tier is not Tier.CONTRAINDICATED:
+            tier, reason, detail = Tier.NONE, Reason.STALE, _stale(idle_s)
+        verdict, counts = self.verdict, self._counts
         return Standing(
             name=self.place.name,
             provider=self.place.provider,
@@ -187,15 +213,15 @@ class Watch:
             reason=reason,
             detail=detail,
             log10_e_milli=verdict.log10_e_milli if verdict else 0,
-            covered=covered,
-            drawn=drawn,
+            covered=counts.covered,
+            drawn=counts.drawn,
             audited=verdict.audited if verdict else 0,
             scored=verdict.scored if verdict else 0,
             tokens=verdict.tokens if verdict else 0,
             tokens_needed=verdict.tokens_needed if verdict else 0,
-            waiting=waiting,
+            waiting=counts.waiting,
             withheld=self._withheld,
-            epochs=epochs,
+            epochs=counts.epochs,
         )
 
     def _audit(self) -> None:
@@ -211,21 +237,35 @@ class Watch:
         if waiting:
             detail = f"{waiting} drawn receipts are not opened"
             self._outcome = (Tier.NONE, Reason.PENDING, detail)
-        elif audited or len(self.case.epochs) != self._judged:
+        else:
+            self._judge(auditor, fresh=bool(audited))
+        self._act()
+
+    def _judge(self, auditor: Auditor, *, fresh: bool) -> None:
+        """Renew the verdict: that of everything audited so far."""
+        if fresh or len(self.case.epochs) != self._judged:
             epochs = len(self.case.epochs)
             self.verdict, self._judged = auditor.judge(), epochs
             self.terms.bundles.mkdir(parents=True, exist_ok=True)
             disk.place(self.bundle, encode(auditor.bundle()), durable=False)
+        if self.verdict is None:
+            self._outcome = (Tier.NONE, Reason.PENDING, "")
+        else:
             self._outcome = (self.verdict.tier, self.verdict.reason, "")
-        self._act()
 
     def _act(self) -> None:
         """Go on, or raise what the verdict and the openings that did not come amount to."""
-        alarms, withheld = self.terms.alarms, self._count_withheld()
-        fresh, self._withheld = withheld - self._withheld, withheld
-        alarms.clear(self.place.provider, Reason.WITHHELD if fresh else None)
-        if fresh:
-            self._fault(Reason.WITHHELD, f"{fresh} drawn receipts were not opened in time")
+        withheld = self._count_findings(Reason.WITHHELD)
+        failed = self._count_findings(Reason.EXAMINATION_FAILED)
+        fresh = {
+            Reason.WITHHELD: (withheld - self._withheld, "were not opened in time"),
+            Reason.EXAMINATION_FAILED: (failed - self._failed, "could not be examined"),
+        }
+        self._withheld, self._failed = withheld, failed
+        new = {reason: said for reason, said in fresh.items() if said[0]}
+        self.terms.alarms.clear(self.place.provider, *new)
+        for reason, (count, what) in new.items():
+            self._fault(reason, f"{count} drawn receipts {what}")
         verdict = self.verdict
         if verdict is not None and verdict.tier is Tier.CONTRAINDICATED:
             self._raise(
@@ -241,13 +281,27 @@ class Watch:
                 )
             )
 
-    def _count_withheld(self) -> int:
+    def _count_findings(self, reason: Reason) -> int:
         records = [record for _, record in self.case.audits.values()]
         return sum(
-            finding.reason is Reason.WITHHELD
-            for record in records
-            for finding in record.predicate.findings
+            finding.reason is reason for record in records for finding in record.predicate.findings
         )
+
+    def _count(self) -> None:
+        with self.case.lock:
+            self._counts = _Counts(
+                drawn=len(self.case.receipts),
+                waiting=len(self.case.pending()),
+                epochs=len(self.case.epochs),
+                covered=self.case.covered,
+            )
+
+    def _unheard(self, reason: Reason, detail: str) -> None:
+        """Take note of a round that came to nothing: a fault, once it goes on for too long."""
+        self._outcome = (Tier.NONE, reason, detail)
+        silent_s = time.monotonic() - self._heard_s
+        if silent_s >= self.terms.silence_s:
+            self._fault(reason, f"nothing for {silent_s:.0f} s: {detail}")
 
     def _fault(self, reason: Reason, detail: str) -> None:
         accuse = self.terms.policy.accuse_milli
@@ -258,3 +312,7 @@ class Watch:
         root = NOBODY if declared is None else declared.predicate.weights_root
         against = Against(self.place.name, self.place.provider, root, self._shutdown)
         self.terms.alarms.raise_for(against, found)
+
+
+def _stale(idle_s: float) -> str:
+    return f"no round has ended for {idle_s:.0f} s"

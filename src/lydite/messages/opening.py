@@ -4,7 +4,6 @@ Never in the log and never in a bundle.
 """
 
 import base64
-import binascii
 import hmac
 
 from lydite.errors import FormatError, Reason, VerificationError
@@ -26,6 +25,13 @@ class Opening(Message, frozen=True, kw_only=True):
     def salt_bytes(self) -> Salt:
         """Return the 32-byte salt."""
         return Salt(_unbase64(self.salt))
+
+    def path_bytes(self) -> bytes:
+        """Return the request target; it is ASCII on the wire."""
+        try:
+            return self.path.encode("ascii")
+        except UnicodeEncodeError as error:
+            raise FormatError(f"opening: the path is not ASCII: {error}") from error
 
     def request_bytes(self) -> bytes:
         """Return the exact request body."""
@@ -59,10 +65,11 @@ def check(opening: Opening, receipt: Receipt) -> None:
     """Hold an opening against the receipt that commits to it.
 
     Raises:
+        FormatError: what should be base64, a salt or a path is none.
         VerificationError: the opened bytes are not the committed ones.
     """
     salt = opening.salt_bytes()
-    asked = commit_request(salt, opening.path.encode("ascii"), opening.request_bytes())
+    asked = commit_request(salt, opening.path_bytes(), opening.request_bytes())
     answered = commit_response(salt, opening.response_bytes())
     same = (
         hmac.compare_digest(asked.hex(), receipt.predicate.request.commitment)
@@ -79,7 +86,7 @@ def check(opening: Opening, receipt: Receipt) -> None:
 def _unbase64(text: str) -> bytes:
     try:
         raw = base64.b64decode(text, validate=True)
-    except binascii.Error as error:
+    except ValueError as error:  # not base64, or not even ASCII
         raise FormatError(f"opening: not base64: {error}") from error
     if base64.b64encode(raw).decode() != text:
         raise FormatError("opening: base64 in another spelling", Reason.NOT_CANONICAL)

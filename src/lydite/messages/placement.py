@@ -5,7 +5,6 @@ gateway share these names. Pure: no sockets, no clock.
 """
 
 import base64
-import binascii
 import re
 
 from lydite.errors import FormatError
@@ -30,7 +29,7 @@ def from_header(value: bytes) -> Compact:
     """
     try:
         payload = base64.b64decode(value, validate=True)
-    except binascii.Error as error:
+    except ValueError as error:  # not base64, or not even ASCII
         raise FormatError(f"receipt header: not base64: {error}") from error
     return decode(payload, Compact, limit=_LIMIT_BYTES)
 

@@ -76,7 +76,7 @@ def check_whole(asked: Asked, pins: Pins, head: Named, header: str | None, body:
     """
     if header is None:
         raise VerificationError(Reason.NO_RECEIPT, f"no receipt came with answer {head.receipt_id}")
-    receipt = placement.from_header(header.encode("latin-1"))
+    receipt = placement.from_header(header.encode())
     _check_promise(receipt, pins, head)
     compacts.check(receipt, asked.target, asked.body, body)
     if head.status < _ERROR and receipt.outcome != "complete":

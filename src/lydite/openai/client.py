@@ -13,9 +13,9 @@ import msgspec
 
 from lydite.appraisal import trust as trusts
 from lydite.appraisal.trust import Anchor, Trust
-from lydite.errors import ConfigurationError, FormatError, Reason, UnavailableError
+from lydite.errors import ConfigurationError, FormatError, Reason
 from lydite.messages.canonical import decode
-from lydite.openai import transport
+from lydite.openai import fetching, transport
 from lydite.openai.arrival import Pins
 from lydite.openai.ledger import DEADLINE_S, Fetch, Receipts
 from lydite.signing.dsse import PublicKey
@@ -172,18 +172,4 @@ def _read(path: Path) -> Anchor | Trust:
 def _fetch(library: Any, settings: dict[str, Any]) -> Fetch:
     """Return how statements are fetched: plainly, with the same TLS and proxy."""
     known = {name: settings[name] for name in _SETTINGS if name in settings}
-    known["timeout"] = _FETCH_TIMEOUT_S
-
-    def fetch(url: str) -> bytes | None:
-        try:
-            with library.Client(**known) as client:
-                answer = client.get(url)
-        except library.HTTPError as error:
-            raise UnavailableError(f"{url}: {error}") from error
-        if answer.status_code == 404:
-            return None
-        if answer.status_code != 200:
-            raise UnavailableError(f"{url}: HTTP {answer.status_code}")
-        return bytes(answer.content)
-
-    return fetch
+    return fetching.fetch(library, known, _FETCH_TIMEOUT_S)

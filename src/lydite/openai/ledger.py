@@ -32,7 +32,9 @@ KEPT = 100_000
 DEADLINE_S = 60.0
 """After this time a receipt that is not in the log is a fault of the gateway's."""
 Fetch = Callable[[str], bytes | None]
-"""Returns what a URL answers, ``None`` if there is nothing (404), or raises UnavailableError."""
+"""Returns what a URL answers, ``None`` if that is nothing good (any status but 200).
+
+Raises UnavailableError where no answer came, FormatError where it is longer than a statement is."""
 
 
 class Fault(NamedTuple):

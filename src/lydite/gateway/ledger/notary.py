@@ -40,12 +40,16 @@ class Signature(msgspec.Struct, frozen=True):
     signing_algo: str = ALGORITHM
 
 
+_Handle = tuple[str, bytes]
+"""An id that an answer gave itself, and a secret of whoever asked for it."""
+
+
 class _Note(NamedTuple):
     text: str
     bearer: bytes
     salt: str
     until: float
-    names: tuple[str, ...]
+    handles: tuple[_Handle, ...]
 
 
 class Notary:
@@ -57,7 +61,8 @@ class Notary:
         self._clock = clock
         self._lock = threading.Lock()
         self._notes: OrderedDict[str, _Note] = OrderedDict()
-        self._by_name: dict[str, str | None] = {}
+        self._by_handle: dict[_Handle, str | None] = {}
+        """Receipt ids; none where one asker has several answers of that id."""
 
     def note(self, draft: Draft, compact: bytes) -> None:
         """Keep the digests of one answer: of the bytes that came in, and of all that went out."""
@@ -65,19 +70,20 @@ class Notary:
         for part in _delivered(draft, compact):
             hasher.update(part)
         asked = hashlib.sha256(draft.request).hexdigest()
+        secrets = [draft.salt.hex().encode(), *([draft.bearer] if draft.bearer else ())]
         names = _names(draft.response)
         note = _Note(
             text=f"{asked}:{hasher.hexdigest()}",
             bearer=draft.bearer,
             salt=draft.salt.hex(),
             until=self._clock() + self._keep_s,
-            names=names,
+            handles=tuple((name, secret) for name in names for secret in secrets),
         )
         with self._lock:
             self._notes[draft.receipt_id] = note
-            for name in names:
-                taken = name in self._by_name
-                self._by_name[name] = None if taken else draft.receipt_id
+            for handle in note.handles:
+                taken = handle in self._by_handle
+                self._by_handle[handle] = None if taken else draft.receipt_id
             self._forget()
 
     def sign(self, chat_id: str, query: str, fields: Fields) -> bytes:
@@ -85,15 +91,16 @@ class Notary:
 
         Raises:
             FormatError: it asks for another algorithm.
-            UnavailableError: nothing is kept of it, or nothing for who asks.
+            UnavailableError: nothing is kept of it, or nothing for who asks (``NOT_IN_LOG``); or
+                several answers to who asks have that id (``CONFLICT``).
         """
         wanted = dict(each.partition("=")[::2] for each in query.lstrip("?").split("&"))
         if wanted.get("signing_algo") != ALGORITHM:
             raise FormatError(f"ask for signing_algo={ALGORITHM}; there is no other")
         with self._lock:
             self._forget()
-            note = self._find(chat_id)
-        if note is None or not _may_see(note, fields):
+            note = self._find(chat_id, fields)
+        if note is None:
             raise UnavailableError(f"nothing is kept of chat {chat_id}", Reason.NOT_IN_LOG)
         return msgspec.json.encode(
             Signature(
@@ -103,20 +110,28 @@ class Notary:
             )
         )
 
-    def _find(self, chat_id: str) -> _Note | None:
-        """Return the note of an answer by its own id, or by the receipt's, with a prefix or bare.
+    def _find(self, chat_id: str, fields: Fields) -> _Note | None:
+        """Return the asker's note by receipt id, with a prefix or bare, or by the answer's own id.
+
+        Answers of others are as good as absent: engines choose ids, and may choose one twice.
 
         Raises:
-            UnavailableError: several answers have that id (``CONFLICT``).
+            UnavailableError: several answers to this asker have that id (``CONFLICT``).
         """
-        if chat_id in self._by_name:
-            receipt_id = self._by_name[chat_id]
-            if receipt_id is None:
-                raise UnavailableError(
-                    f"several answers have the id {chat_id}; ask by receipt id", Reason.CONFLICT
-                )
-            return self._notes.get(receipt_id)
-        return self._notes.get(_PREFIX.sub("", chat_id, count=1)) or self._notes.get(chat_id)
+        for receipt_id in (_PREFIX.sub("", chat_id, count=1), chat_id):
+            note = self._notes.get(receipt_id)
+            if note is not None and _may_see(note, fields):
+                return note
+        salt = b"".join(heads.values(fields, wire.SALT_HEADER))
+        for secret in filter(None, (salt, heads.bearer_of(fields))):
+            if (chat_id, secret) in self._by_handle:
+                known = self._by_handle[chat_id, secret]
+                if known is None:
+                    raise UnavailableError(
+                        f"several answers have the id {chat_id}; ask by receipt id", Reason.CONFLICT
+                    )
+                return self._notes.get(known)
+        return None
 
     def _forget(self) -> None:
         """Drop what is too old or too much, oldest first."""
@@ -126,9 +141,9 @@ class Notary:
             if len(self._notes) <= KEPT and oldest.until > now:
                 return
             receipt_id, _ = self._notes.popitem(last=False)
-            for name in oldest.names:
-                if self._by_name.get(name) in {receipt_id, None}:
-                    self._by_name.pop(name, None)
+            for handle in oldest.handles:
+                if self._by_handle.get(handle) in {receipt_id, None}:
+                    self._by_handle.pop(handle, None)
 
 
 def _may_see(note: _Note, fields: Fields) -> bool:
