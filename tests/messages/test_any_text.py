@@ -144,11 +144,13 @@ def test_a_promise_with_any_signature_is_refused(text: str) -> None:
     told = Compact(
         entry=1,
         id="0" * 32,
+        outcome="complete",
         request=zeros,
         response=zeros,
         salt=zeros,
         signature=text,
         statement=zeros,
+        status=200,
     )
     with pytest.raises(LyditeError):
         promises.verify_promise(told, [Signer(b"k" * 32).public])
