@@ -49,7 +49,9 @@ GATEWAY = signer("gateway")
 AUTHORITY = Authority(
     officers={name: each.public.hex() for name, each in OFFICERS.items()},
     grants=(
-        Grant(actions=("set-list", "fail", "hang"), officers=("ada", "bo", "cy"), threshold=2),
+        Grant(
+            actions=("set-list", "fail", "hang", "stop"), officers=("ada", "bo", "cy"), threshold=2
+        ),
         Grant(actions=("cut-power",), officers=("recomputer",), threshold=1),
         Grant(actions=("cut-power",), officers=("ada", "bo"), threshold=2),
     ),
@@ -121,7 +123,15 @@ class Site:
             self.done.append("cut")
             return "dark"
 
+        async def stop(_: Arguments) -> str:
+            self.done.append("stopped")
+            return "stopped"
+
+        async def stop_again(_: Arguments) -> None:
+            self.done.append("stopped again")
+
         return {
+            "stop": Deed(stop, lambda _: "stops", lasting=True, takes_away=True, again=stop_again),
             "set-list": Deed(set_list, lambda a: one_argument(a, "items"), lasting=True),
             "fail": Deed(fail, lambda _: "fails"),
             "hang": Deed(hang, lambda _: "hangs", limit_s=0.2),
@@ -354,6 +364,32 @@ def test_what_a_crash_cut_is_ended_as_interrupted_and_not_done_again(tmp_path: P
     run(tmp_path, crash)
     run(tmp_path, after)
     run(tmp_path, after)
+
+
+def test_what_only_takes_away_is_done_after_a_crash_cut_it(tmp_path: Path) -> None:
+    envelope = order("stop", "ada", "bo")
+    tried = order("stop", "ada", "bo", dry_run=True)
+
+    async def crash(site: Site) -> None:
+        await site.recorder.enter("admin", tried)
+        assert site.done == []
+        await site.recorder.enter("admin", envelope)
+
+    async def after(site: Site) -> None:
+        assert site.told()[-1] == ("stop", "interrupted")
+        assert site.done == ["stopped again"]
+
+    run(tmp_path, crash)
+    run(tmp_path, after)
+    run(tmp_path, after)
+
+
+def test_another_instruction_under_a_refused_ones_nonce_is_logged_too(tmp_path: Path) -> None:
+    nonce = secrets.token_hex(32)
+    first = order("set-list", "ada", arguments={"items": "x"}, nonce=nonce)
+    second = order("cut-power", "cy", nonce=nonce)
+    said = [len(refused(tmp_path, each)[1].story) for each in (first, first, second, second)]
+    assert said == [2, 2, 4, 4]
 
 
 def test_an_urgent_deed_does_not_wait_for_a_slow_one(tmp_path: Path) -> None:

@@ -183,7 +183,10 @@ class Gateway:
                 self.operations.front.carry_by(self._egress)
         if self._modal is not None:
             self.operations.add_check("mode", self._modal.gate)
-        await self.operations.start(await self._admin_routes(self.operations))
+        routes = await self._admin_routes(self.operations)
+        if self._modal is not None:
+            await self._modal.listen()
+        await self.operations.start(routes)
         runs = [self._checkpointer.run(), self._keeper.run()]
         runs += [self._sealer.run()] if self._sealer else []
         self._tasks = [asyncio.create_task(each) for each in runs]
@@ -243,6 +246,8 @@ class Gateway:
         from lydite.gateway.office.admin_routes import routes
 
         place = Place(self._settings.origin, self._gateway, self._journal, self._recorder)
+        if self._sealer is not None:
+            place = place._replace(seal=self._sealer.now)
         actions = deeds.of_operations(operations) | resealing.deeds(self._sealed)
         if self._modal is not None:
             actions |= deeds.of_modes(self._modal)

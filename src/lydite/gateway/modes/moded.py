@@ -54,7 +54,7 @@ class Modal:
 
         Raises:
             ConfigurationError: a setting cannot be used.
-            StorageError: the whitelist kept in the state is damaged.
+            StorageError: the disk refuses.
         """
         self._modes = modes
         self._around = around
@@ -104,8 +104,17 @@ class Modal:
         """Return what ``/v1/mode`` answers."""
         return report(self.keeper)
 
-    async def start(self, tls: ssl.SSLContext | None) -> None:
-        """Cut the power; return when weights are taken on the upload port, or with an alarm.
+    async def start(self) -> None:
+        """Cut the power; return when it is off, or with an alarm."""
+        modes, keeper = self._modes, self.keeper
+        keeper.start()
+        await keeper.settled()
+        self._tasks = [asyncio.create_task(self._watch())]
+        if modes.reload_every_s is not None:
+            self._tasks.append(asyncio.create_task(reloads.run(keeper, modes.reload_every_s)))
+
+    async def listen(self) -> None:
+        """Take weights on the upload port, now that the whitelist is what it was ordered to be.
 
         Raises:
             OSError: the port cannot be had.
@@ -116,19 +125,13 @@ class Modal:
             lambda: UploadConnection(port),
             modes.upload_host,
             modes.upload_port,
-            ssl=tls,
+            ssl=self._around.tls,
         )
-        keeper.start()
-        await keeper.settled()
-        self._tasks = [asyncio.create_task(self._watch())]
-        if modes.reload_every_s is not None:
-            self._tasks.append(asyncio.create_task(reloads.run(keeper, modes.reload_every_s)))
 
     async def stop(self) -> None:
         """Take no more uploads, and cut the power."""
-        if self._server is None:
-            return
-        self._server.close()
+        if self._server is not None:
+            self._server.close()
         for task in self._tasks:
             task.cancel()
         await self.keeper.stop()
@@ -214,16 +217,17 @@ def check(settings: Settings, before: Settings | None = None) -> None:
 async def start(settings: Settings, around: Around) -> Modal | None:
     """Start the modes that the settings ask for, if they do; from here on the gate is closed.
 
+    No weights are taken before ``listen``.
+
     Raises:
         ConfigurationError: a setting cannot be used.
-        StorageError: the whitelist kept in the state is damaged.
-        OSError: the upload port cannot be had.
+        StorageError: the disk refuses.
     """
     if settings.modes is None:
         return None
     modal = Modal(settings, settings.modes, around)
     around.front.guard(modal.gate)
-    await modal.start(around.tls)
+    await modal.start()
     return modal
 
 

@@ -1,13 +1,12 @@
 """Which models may be uploaded: those of signed bundles, from the settings and by instruction.
 
-What instructions add or remove is kept in the state directory, as bundles whose signatures are
-checked again at every start: whoever writes there can take models off the list, never put one on.
-Knows nothing of uploads.
+What instructions add or remove lasts because the log has the instructions, which are carried out
+again at each start. No file says what is on the list: one that somebody lays beside may be adopted
+by an instruction that names the model's root, and is nothing without. Knows nothing of uploads.
 """
 
 import asyncio
 import re
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -17,16 +16,14 @@ from lydite.errors import (
     FormatError,
     LyditeError,
     Reason,
-    StorageError,
     UnavailableError,
+    VerificationError,
 )
 from lydite.gateway.modes import bundles
 from lydite.gateway.modes.bundles import LAYOUT, SIGNATURE, Anchors, Listed
+from lydite.tlog import disk
 
-_REMOVED = ".removed"
-_PART = ".part"
-_INCOMING = "incoming"
-_NAME = re.compile("[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_ROOT = re.compile("[0-9a-f]{64}")
 
 
 class Bundle(NamedTuple):
@@ -39,24 +36,21 @@ class Bundle(NamedTuple):
 class Whitelist:
     """The listed models, by weights root."""
 
-    def __init__(self, anchors: Anchors, state: Path, directories: Sequence[Path]) -> None:
-        """Read the bundles in ``directories`` (of the settings) and those that were added.
+    def __init__(self, anchors: Anchors, laid: Path, directories: Sequence[Path]) -> None:
+        """Read the bundles in ``directories``, of the settings; ``laid`` is for ``adopt``.
 
         Raises:
-            ConfigurationError: a bundle of the settings cannot be read or is not signed.
-            StorageError: one in the state is not: somebody changed it.
+            ConfigurationError: a bundle cannot be read or is not signed.
+            StorageError: the disk refuses.
         """
         self._anchors = anchors
-        self._state = state
-        self._models: dict[str, Listed] = {}
+        self._laid = laid
         self.on_removal: Callable[[str], None] = lambda _: None
         """Called with the root of a model that was taken off the list."""
-        state.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for directory in directories:
-            self._take(_configured(directory, anchors))
-        for directory in sorted(path for path in state.iterdir() if path.is_dir()):
-            if directory.suffix != _PART and directory.name != _INCOMING:  # not whole, not taken
-                self._take(_kept(directory, anchors))
+        with disk.failures("make a place for bundles"):
+            laid.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = [_configured(directory, anchors) for directory in directories]
+        self._models: dict[str, Listed] = {listed.root: listed for listed in found}
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -79,65 +73,49 @@ class Whitelist:
         Raises:
             VerificationError: no pinned key signed it.
             FormatError: it lists something else than plain files.
-            StorageError: it could not be kept.
         """
         listed = await asyncio.to_thread(bundles.verify, *bundle, self._anchors)
-        await asyncio.to_thread(self._keep, listed.root, bundle)
         self._models[listed.root] = listed
         return listed.root
 
-    async def adopt(self, name: str) -> str:
-        """Put the bundle on the list that somebody laid into ``incoming/name`` of the state.
+    async def adopt(self, root: str) -> str:
+        """Put the bundle on the list that somebody laid into the directory ``root`` of the state.
 
         For layouts that are too long for an instruction. Return the weights root.
 
         Raises:
+            FormatError: it is no weights root.
             UnavailableError: there is no such directory.
-            LyditeError: as ``add``.
+            VerificationError: no pinned key signed it, or it is of another model.
         """
-        if not _NAME.fullmatch(name):
-            raise FormatError(f"{name!r} is not the plain name of a directory")
+        if not _ROOT.fullmatch(root):
+            raise FormatError(f"{root!r} is not a weights root")
         try:
-            bundle = await asyncio.to_thread(_read, self._state / _INCOMING / name)
+            bundle = await asyncio.to_thread(_read, self._laid / root)
         except OSError as error:
-            raise UnavailableError(f"{_INCOMING}/{name}: {error.strerror}") from error
-        return await self.add(bundle)
+            raise UnavailableError(f"whitelist/{root[:16]}: {error.strerror}") from error
+        listed = await asyncio.to_thread(bundles.verify, *bundle, self._anchors)
+        if listed.root != root:
+            raise VerificationError(
+                Reason.NOT_LISTED, f"whitelist/{root[:16]} holds the bundle of {listed.root[:16]}"
+            )
+        self._models[root] = listed
+        return root
 
     async def remove(self, root: str) -> str:
-        """Take a model off the list, for good; return its root.
+        """Take a model off the list, until somebody adds it again; return its root.
 
         Raises:
             UnavailableError: it is not on the list.
-            StorageError: the removal could not be kept; the model is off the list all the same.
         """
         self.find(root)
-        del self._models[root]
-        self.on_removal(root)
-        await asyncio.to_thread(self._strike, root)
+        self.strike(root)
         return root
 
-    def _take(self, listed: Listed) -> None:
-        if not (self._state / (listed.root + _REMOVED)).exists():
-            self._models[listed.root] = listed
-
-    def _keep(self, root: str, bundle: Bundle) -> None:
-        try:
-            part, place = self._state / (root + _PART), self._state / root
-            for path in (part, place):
-                shutil.rmtree(path, ignore_errors=True)
-            part.mkdir(mode=0o700)
-            (part / LAYOUT).write_bytes(bundle.layout)
-            (part / SIGNATURE).write_bytes(bundle.signature)
-            part.rename(place)
-            (self._state / (root + _REMOVED)).unlink(missing_ok=True)
-        except OSError as error:
-            raise StorageError(f"cannot keep a bundle in {self._state}: {error}") from error
-
-    def _strike(self, root: str) -> None:
-        try:
-            (self._state / (root + _REMOVED)).touch(mode=0o600)
-        except OSError as error:
-            raise StorageError(f"cannot strike {root[:16]} off: {error}") from error
+    def strike(self, root: str) -> None:
+        """Take a model off the list if it is there."""
+        if self._models.pop(root, None) is not None:
+            self.on_removal(root)
 
 
 def _configured(directory: Path, anchors: Anchors) -> Listed:
@@ -145,18 +123,6 @@ def _configured(directory: Path, anchors: Anchors) -> Listed:
         return bundles.verify(*_read(directory), anchors)
     except (OSError, LyditeError) as error:
         raise ConfigurationError(f"whitelist: {directory}: {error}") from error
-
-
-def _kept(directory: Path, anchors: Anchors) -> Listed:
-    try:
-        if not re.fullmatch("[0-9a-f]{64}", directory.name):
-            raise StorageError("is not named by a weights root")
-        listed = bundles.verify(*_read(directory), anchors)
-        if listed.root != directory.name:
-            raise StorageError("holds another model than its name says")
-    except (OSError, LyditeError) as error:
-        raise StorageError(f"whitelist: {directory}: {error}", Reason.DAMAGED) from error
-    return listed
 
 
 def _read(directory: Path) -> Bundle:

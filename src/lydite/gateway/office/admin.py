@@ -9,8 +9,9 @@
 
 A refusal for want of officers is logged too, once an instruction and within a rate, so that an
 attempt by an insider is seen and a flood is not. After a crash between the two entries the outcome
-is *interrupted*: nothing is done twice. What lasts (a changed list, a budget) is done again at each
-start, from the log, in its order; so state is what the log says and no file says otherwise.
+is *interrupted*: nothing is done twice, and only what takes away is done then. What lasts (a
+changed list, a budget) is done again at each start, from the log, in its order; so state is what
+the log says and no file says otherwise.
 """
 
 import asyncio
@@ -53,17 +54,24 @@ REFUSALS_AN_HOUR = 60
 _logger = logging.getLogger(__name__)
 
 
+async def _nothing() -> None:
+    """Seal nothing, where there is no device."""
+
+
 class Deed(NamedTuple):
     """One action: how to do it, and what it would do (or why its arguments mean nothing).
 
-    ``lasting``: done again at each start. ``urgent``: not made to wait for other deeds.
-    ``limit_s``: how long it may take.
+    ``lasting``: done again at each start, by ``again`` if it is given. ``urgent``: not made to wait
+    for other deeds. ``takes_away``: it only ever lets less happen, so that it is done at the next
+    start if a crash cut it, and lasts. ``limit_s``: how long it may take.
     """
 
     carry_out: Callable[[Arguments], Awaitable[str]]
     describe: Callable[[Arguments], str]
     lasting: bool = False
     urgent: bool = False
+    takes_away: bool = False
+    again: Callable[[Arguments], Awaitable[object]] | None = None
     limit_s: float = 60.0
 
 
@@ -76,12 +84,17 @@ class Answer(NamedTuple):
 
 
 class Place(NamedTuple):
-    """The gateway that is told: its log's name, its key, where it writes, and its clock."""
+    """The gateway that is told: its log's name, its key, where it writes, and its clock.
+
+    ``seal`` is awaited before anybody learns what came of an instruction: afterwards no older copy
+    of the log is taken for this one.
+    """
 
     origin: str
     signer: Signer
     journal: Journal
     recorder: Recorder
+    seal: Callable[[], Awaitable[None]] = _nothing
 
 
 class Admin:
@@ -134,8 +147,8 @@ class Admin:
                 self._refused.add(_name(ordered))
                 await self._conclude(number, ordered, "refused", str(error), error.reason)
                 continue
-            self._used.add(ordered.instruction.predicate.nonce)
-            await self._conclude(number, ordered, "interrupted", "the gateway stopped", None)
+            cut = await self._conclude(number, ordered, "interrupted", "the gateway stopped", None)
+            await self._settle(ordered, cut.outcome)
 
     async def submit(self, envelope: bytes) -> Answer:
         """Do what an envelope orders.
@@ -166,7 +179,9 @@ class Admin:
             raise
         if said.dry_run:
             return await self._conclude(number, ordered, "would-do", described, None)
-        return await self._conclude(number, ordered, *await self._do(deed, said.arguments))
+        answer = await self._conclude(number, ordered, *await self._do(deed, said.arguments))
+        await self._place.seal()
+        return answer
 
     async def _do(self, deed: Deed, arguments: Arguments) -> tuple[Ending, str, Reason | None]:
         try:
@@ -191,8 +206,10 @@ class Admin:
             return
         self._used.add(told.nonce)
         deed = self._deeds.get(told.action)
-        if said.ending == "done" and deed is not None and deed.lasting:
-            await deed.carry_out(told.arguments)
+        if deed is None or not deed.lasting or told.dry_run:
+            return
+        if said.ending == "done" or (said.ending == "interrupted" and deed.takes_away):
+            await (deed.again or deed.carry_out)(told.arguments)
 
     async def _note(self, envelope: bytes, ordered: Ordered, error: VerificationError) -> None:
         """Log that officers tried what they may not, once and within the rate."""

@@ -3,13 +3,14 @@
 An action whose part is not configured is not there, so nobody can order it. Decides nothing.
 """
 
+import logging
 import re
 from collections.abc import Awaitable, Callable
 from urllib.parse import urlsplit
 
 import msgspec
 
-from lydite.errors import FormatError
+from lydite.errors import FormatError, LyditeError
 from lydite.gateway.egress.egress import Egress
 from lydite.gateway.modes.moded import Modal
 from lydite.gateway.modes.whitelist import Bundle
@@ -19,14 +20,17 @@ from lydite.gateway.settings import Upstream
 from lydite.messages.egress import Scope
 from lydite.messages.instruction import Arguments
 
+_logger = logging.getLogger(__name__)
+
 _HALTED = "requests to the model are refused until resume-serving"
 _RESUMED = "requests to the model are answered again"
 
 
 def of_operations(operations: Operations) -> dict[str, Deed]:
     """Return the actions of any gateway."""
+    halt = _plain(lambda: _serve(operations, on=False), _HALTED, lasting=True, takes_away=True)
     return {
-        "cut-power": _plain(lambda: _serve(operations, on=False), _HALTED, lasting=True),
+        "cut-power": halt,
         "reload-settings": _plain(operations.reload, "reads the settings again"),
         "resume-serving": _plain(lambda: _serve(operations, on=True), _RESUMED, lasting=True),
         "set-upstreams": Deed(
@@ -34,7 +38,7 @@ def of_operations(operations: Operations) -> dict[str, Deed]:
             lambda arguments: f"upstreams become {', '.join(_origins(arguments))}",
             lasting=True,
         ),
-        "stop-serving": _plain(lambda: _serve(operations, on=False), _HALTED, lasting=True),
+        "stop-serving": halt,
     }
 
 
@@ -49,17 +53,50 @@ def of_modes(modal: Modal) -> dict[str, Deed]:
         return f"listed {await whitelist.add(_bundle(arguments))}"
 
     async def adopt(arguments: Arguments) -> str:
-        return f"listed {await whitelist.adopt(one_argument(arguments, 'name'))}"
+        return f"listed {await whitelist.adopt(one_argument(arguments, 'root'))}"
 
     async def remove(arguments: Arguments) -> str:
         return f"removed {await whitelist.remove(one_argument(arguments, 'root'))}"
 
+    async def strike(arguments: Arguments) -> None:
+        whitelist.strike(arguments["root"])
+
     return {
         "cut-power": _plain(cut, "cuts the machine's power and waits for an upload"),
-        "whitelist-add": Deed(add, lambda given: f"lists {len(_bundle(given).signature)} bytes"),
-        "whitelist-adopt": Deed(adopt, lambda given: f"lists {one_argument(given, 'name')}"),
-        "whitelist-remove": Deed(remove, lambda given: f"removes {one_argument(given, 'root')}"),
+        "whitelist-add": Deed(
+            add,
+            lambda given: f"lists {len(_bundle(given).signature)} bytes",
+            lasting=True,
+            again=_if_it_can(add),
+        ),
+        "whitelist-adopt": Deed(
+            adopt,
+            lambda given: f"lists {one_argument(given, 'root')}",
+            lasting=True,
+            again=_if_it_can(adopt),
+        ),
+        "whitelist-remove": Deed(
+            remove,
+            lambda given: f"removes {one_argument(given, 'root')}",
+            lasting=True,
+            takes_away=True,
+            again=strike,
+        ),
     }
+
+
+def _if_it_can(
+    carry_out: Callable[[Arguments], Awaitable[str]],
+) -> Callable[[Arguments], Awaitable[None]]:
+    """Return how a model is listed again: not, where its key counts no more or its file is gone."""
+
+    async def again(arguments: Arguments) -> None:
+        try:
+            await carry_out(arguments)
+        except LyditeError as error:
+            _logger.warning("whitelist: not listed again: %s (%s)", error, error.reason)
+
+    return again
 
 
 def of_egress(egress: Egress) -> dict[str, Deed]:
@@ -89,7 +126,13 @@ def _budget(arguments: Arguments) -> tuple[Scope, str, int]:
     return ("session" if session else "day"), session, int(text)
 
 
-def _plain(do: Callable[[], Awaitable[str]], would: str, *, lasting: bool = False) -> Deed:
+def _plain(
+    do: Callable[[], Awaitable[str]],
+    would: str,
+    *,
+    lasting: bool = False,
+    takes_away: bool = False,
+) -> Deed:
     """Return an urgent action without arguments."""
 
     async def carry_out(arguments: Arguments) -> str:
@@ -100,7 +143,7 @@ def _plain(do: Callable[[], Awaitable[str]], would: str, *, lasting: bool = Fals
         no_arguments(arguments)
         return would
 
-    return Deed(carry_out, describe, lasting=lasting, urgent=True)
+    return Deed(carry_out, describe, lasting=lasting, urgent=True, takes_away=takes_away)
 
 
 async def _serve(operations: Operations, *, on: bool) -> str:

@@ -5,6 +5,7 @@ changed *around* this module; that this module itself is honest has to come from
 registers that firmware, boot loader or kernel extend (docs/sealed-state.md).
 """
 
+import functools
 import hashlib
 import importlib
 import importlib.metadata as metadata
@@ -15,7 +16,9 @@ import re
 import sys
 import sysconfig
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -36,8 +39,27 @@ _FIRST = (
 )
 """Imported before the process is looked at, so that it looks the same at every start, and so that
 compiled copies of what workers load have been looked at as well."""
+_NEEDED = (
+    "blake3",
+    "cryptography",
+    "httptools",
+    "model-signing",
+    "msgspec",
+    "opentelemetry-exporter-otlp-proto-http",
+    "opentelemetry-sdk",
+    "prometheus-client",
+    "py-ecc",
+    "pynacl",
+    "pyopenssl",
+    "starlette",
+    "uvicorn",
+    "uvloop",
+)
+"""What lydite needs as a gateway, with modes and telemetry, whether its settings ask for them or
+not. Spelt out, since an installation may say less; what these need, their own metadata say."""
 _NOT_CODE = {"__pycache__", "site-packages", "dist-packages", "test"}
 _STARTERS = ("*.pth", "sitecustomize.py", "usercustomize.py")
+_THREADS = 4
 _NOWHERE = "/nonexistent"
 
 
@@ -53,13 +75,26 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
         return hashlib.sha256(content).digest()
 
 
+class Survey(NamedTuple):
+    """A measurement, and the digest of each file in it by the path that it has here."""
+
+    measurement: Measurement
+    held: dict[str, str]
+
+
 def measure(settings: Settings) -> Measurement:
+    """Return what ``survey`` measures."""
+    return survey(settings).measurement
+
+
+def survey(settings: Settings) -> Survey:
     """Measure the program that runs and the settings in effect.
 
     Covered: every file of the installed package; the interpreter; its library; the distributions
-    that lydite needs as a gateway, whole; what runs when the interpreter starts; every module
-    loaded by now and every file mapped as code. A compiled copy that is not what its source
-    compiles to is refused.
+    that lydite needs as a gateway with any of its parts, whole, with all that they need in turn;
+    what runs when the interpreter starts; every module loaded by now and every file mapped as
+    code. A compiled copy that is not what its source compiles to is refused. What is none of these
+    is for ``importing.guard`` to refuse.
 
     Raises:
         SealError: a compiled copy says something else than its source, or a file that runs is gone
@@ -68,12 +103,15 @@ def measure(settings: Settings) -> Measurement:
     """
     for name in _FIRST:
         importlib.import_module(name)
+    _folder.cache_clear()
     named = dict(_files())
-    seen = {path.resolve() for path in named.values()}
-    others = {path.resolve() for path in (*_loaded(), *_mapped())} - seen
-    named |= {str(path): path for path in others}
-    files = {name: _digest(path) for name, path in named.items()}
-    return Measurement(files=files, settings=_settings(settings))
+    seen = {_real(path) for path in named.values()}
+    others = {_real(path) for path in (*_loaded(), *_mapped())} - seen
+    named |= {path: Path(path) for path in others}
+    with ThreadPoolExecutor(_THREADS) as pool:
+        files = dict(zip(named, pool.map(_digest, named.values()), strict=True))
+    held = {_real(path): files[name] for name, path in named.items()}
+    return Survey(Measurement(files=files, settings=_settings(settings)), held)
 
 
 def import_from_source() -> None:
@@ -122,27 +160,35 @@ def _files() -> Iterator[tuple[str, Path]]:
 def _distributions() -> list[metadata.Distribution]:
     """Return what lydite needs as a gateway and what that needs, as far as it is installed."""
     found: dict[str, metadata.Distribution] = {}
-    queue = [("lydite", frozenset({"gateway"}))]
+    queue = [_Need(name) for name in _NEEDED]
+    done: set[_Need] = set()
     while queue:
-        name, extras = queue.pop()
-        if name in found:
+        need = queue.pop()
+        if need in done:
             continue
+        done.add(need)
         try:
-            distribution = metadata.distribution(name)
+            found[need.name] = metadata.distribution(need.name)
         except metadata.PackageNotFoundError:
-            continue  # for another platform, or an older Python
-        found[name] = distribution
-        queue += [(each, frozenset()) for each in _needs(distribution, extras)]
-    found.pop("lydite", None)  # measured as the package that runs, wherever it was installed
+            continue  # for another platform, or a part of lydite that is not installed
+        queue += _needs(found[need.name], need.extras)
     return [found[name] for name in sorted(found)]
 
 
-def _needs(distribution: metadata.Distribution, extras: frozenset[str]) -> Iterator[str]:
+class _Need(NamedTuple):
+    """A distribution, and which of its extras."""
+
+    name: str
+    extras: frozenset[str] = frozenset()
+
+
+def _needs(distribution: metadata.Distribution, extras: frozenset[str]) -> Iterator[_Need]:
     for line in distribution.requires or ():
         extra = re.search(r"extra\s*==\s*['\"]([\w-]+)", line)
-        name = re.match(r"[\w.-]+", line)
-        if name and (extra is None or extra[1] in extras):
-            yield re.sub(r"[-_.]+", "-", name[0]).lower()
+        named = re.match(r"([\w.-]+)\s*(?:\[([^]]*)\])?", line)
+        if named and (extra is None or extra[1] in extras):
+            wanted = frozenset(each.strip() for each in (named[2] or "").split(",") if each)
+            yield _Need(re.sub(r"[-_.]+", "-", named[1]).lower(), wanted)
 
 
 def _contents(distribution: metadata.Distribution) -> Iterator[tuple[str, Path]]:
@@ -215,10 +261,30 @@ def _mapped() -> Iterator[Path]:
         yield Path(fields[5])
 
 
+def _real(path: Path) -> str:
+    """Return where a file lies, symbolic links followed."""
+    return (
+        os.path.realpath(path) if path.is_symlink() else f"{_folder(str(path.parent))}/{path.name}"
+    )
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def _folder(place: str) -> str:
+    return os.path.realpath(place)
+
+
 def _settings(settings: Settings) -> str:
-    """Return the digest of the settings in effect, and of the declaration that they name."""
-    declaration = _digest(Path(settings.declaration))
-    return hashlib.sha256(encode(settings) + declaration.encode()).hexdigest()
+    """Return the digest of the settings in effect, and of what they name: declaration, models."""
+    digests = [_digest(path) for path in (Path(settings.declaration), *_listing(settings))]
+    return hashlib.sha256(encode(settings) + "".join(digests).encode()).hexdigest()
+
+
+def _listing(settings: Settings) -> Iterator[Path]:
+    """Yield the keys and certificates whose model signatures count, and the signed bundles."""
+    if settings.modes is not None:
+        yield from map(Path, (*settings.modes.signing_keys, *settings.modes.certificates))
+        for directory in settings.modes.whitelist:
+            yield from tree(Path(directory))
 
 
 def _digest(path: Path) -> str:

@@ -19,7 +19,7 @@ from nacl.secret import SecretBox
 
 from lydite.errors import ConfigurationError, Reason, SealError
 from lydite.gateway.ledger.pairs import Journal
-from lydite.gateway.sealing import enrolment, measured, standing
+from lydite.gateway.sealing import enrolment, importing, measured, standing
 from lydite.gateway.sealing.enrolment import Enrolment, derive
 from lydite.gateway.sealing.measured import Measurement
 from lydite.gateway.sealing.standing import Grown, State
@@ -319,8 +319,9 @@ def opened(settings: Settings, device: Device, lock: int) -> Sealed:
     directory = Path(settings.state)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would hold the secret
     enrolled = enrolment.read(directory)
-    now = measured.measure(settings)
+    now, held = measured.survey(settings)
     measured.import_from_source()
+    importing.guard(held)
     with connected(device) as tpm:
         secret = enrolment.unseal(tpm, device, enrolled, now)
         registers = enrolment.spelt(enrolment.platform(tpm, device))

@@ -33,6 +33,7 @@ class Sealer:
         self._compare = compare
         self._broken = broken
         self._checked = False
+        self._turn = asyncio.Lock()
 
     async def start(self) -> None:
         """Hold log and journal, which are complete by now, to what was sealed; then seal them.
@@ -45,7 +46,14 @@ class Sealer:
         await asyncio.to_thread(self._compare, size)
         self._checked = True
         if not self._sealed.stands(self._log, self._journal):
-            await asyncio.to_thread(self._sealed.seal, self._log, self._journal)
+            await self._seal()
+
+    async def now(self) -> None:
+        """Seal what is there, without waiting for the beat, which tries again if this fails."""
+        try:
+            await self._seal()
+        except LyditeError as error:
+            _logger.error("sealing: %s (%s)", error, error.reason)
 
     async def run(self) -> None:
         """Seal at every beat at which something is new, until cancelled or broken."""
@@ -55,7 +63,7 @@ class Sealer:
             if self._sealed.stands(self._log, self._journal):
                 continue
             try:
-                await asyncio.to_thread(self._sealed.seal, self._log, self._journal)
+                await self._seal()
                 failed = 0
             except LyditeError as error:
                 failed += 1
@@ -63,6 +71,10 @@ class Sealer:
                 if failed == _TRIES:
                     self._broken(error)
                     return
+
+    async def _seal(self) -> None:
+        async with self._turn:
+            await asyncio.to_thread(self._sealed.seal, self._log, self._journal)
 
     async def stop(self) -> None:
         """Seal every file as it lies, now that all is closed, and let go of the state.
