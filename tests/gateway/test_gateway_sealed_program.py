@@ -29,6 +29,7 @@ from tests.gateway.sealed_machine import COMMAND, Machine
 from tests.gateway.test_gateway_sealed import anchor_of
 
 OUTSIDE = pytest.mark.outside
+SLOW = pytest.mark.slow
 NOWHERE = "http://127.0.0.1:1"
 
 
@@ -65,7 +66,15 @@ def test_what_is_measured_is_what_the_package_asks_for() -> None:
     assert names - {"lydite"} == set(measured._NEEDED)
 
 
-@pytest.mark.parametrize("changed", ["model_signing", "blake3", "sigstore", "opentelemetry/sdk"])
+@pytest.mark.parametrize(
+    "changed",
+    [
+        "model_signing",
+        pytest.param("blake3", marks=SLOW),
+        pytest.param("sigstore", marks=SLOW),
+        pytest.param("opentelemetry/sdk", marks=SLOW),
+    ],
+)
 def test_a_package_that_modes_or_telemetry_load_later_is_measured(
     tmp_path: Path, changed: str
 ) -> None:
