@@ -6,6 +6,7 @@ nothing; what happens to a session that carried too much is for the gateway to s
 
 import base64
 import hashlib
+import logging
 import time
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ from lydite.engines.protocol import Engine
 from lydite.errors import FormatError, LyditeError, Reason, UnavailableError, VerificationError
 from lydite.evidence.egress import frame, verifier
 from lydite.evidence.egress import reference as references
-from lydite.evidence.egress.claims import Claims, Ending, Outflow
+from lydite.evidence.egress.claims import Claims, Outflow
 from lydite.evidence.egress.reference import Charge, Ledger, Reference
 from lydite.evidence.egress.verifier import Choice
 from lydite.evidence.tokens import claims as tokens
@@ -36,6 +37,9 @@ from lydite.messages.opening import Opening
 from lydite.messages.statement import subject
 from lydite.signing.keys import Signer, sign_envelope
 
+_logger = logging.getLogger(__name__)
+_FINDING_BYTES = 4 << 20
+"""A larger finding is not handed in: a gateway takes scores of 8 MiB, in base64."""
 _SESSIONS = 4096
 _MICRO = 1_000_000
 
@@ -68,15 +72,23 @@ class Scale:
 
         1. The request is one that can be recomputed.
         2. The answer names its tokens, and they spell the text that the client read.
-        3. Each byte that is not text is explained, or charged.
+        3. Each byte that is not text follows from what is known, or is charged.
         4. One teacher-forced pass says what the declared sampler had before it at each token.
         """
-        opening = openings.parse(base64.b64decode(note.opening))
+        opening = _opened(note)
         response = opening.response_bytes()
         try:
-            return self._recomputed(note, opening)
+            finding = self._recomputed(note, opening)
+            size = len(encode(finding))
+            if size > _FINDING_BYTES:
+                raise FormatError(f"a finding of {size} bytes", Reason.TOO_LARGE)
+            return finding
         except (FormatError, VerificationError, UnavailableError) as error:
             return references.coarse(frame.coarse_micro(response), error.reason)
+        except Exception:  # a provider wrote these bytes: no bug in reading them, recursion and
+            # memory included, may leave them unscored or stop the meter
+            _logger.exception("entry %d is charged by its size", note.entry)
+            return references.coarse(frame.coarse_micro(response), Reason.MALFORMED)
 
     def _recomputed(self, note: Outflow, opening: Opening) -> Finding:
         # 1. and 2.
@@ -92,6 +104,7 @@ class Scale:
         if not reading.spells(engine, exchange):
             raise VerificationError(Reason.TEXT_DIFFERS, "the tokens do not spell the text")
         # 3.
+        finish = reading.finish(engine, exchange, len(prompt))
         known = frame.Known(
             receipt_id=note.receipt_id,
             model=asked.model,
@@ -99,12 +112,14 @@ class Scale:
             prompt_ids=claimed.prompt_ids,
             output_ids=claimed.output_ids,
             streamed=asked.streamed,
+            ends=() if finish is None else (finish,),
+            stops=asked.sampling.stop,
         )
         left = frame.read(opening.response_bytes(), known, engine.codec.decode)
         # 4.
         claims = Claims(
             output_ids=claimed.output_ids,
-            ending=self._ending(exchange, len(prompt)),
+            ending="whole" if exchange.complete and finish is not None else "cut",
             frame=left,
         )
         return self.of_tokens(claimed, claims)
@@ -115,9 +130,12 @@ class Scale:
         rows = choices(claimed, logits, self._reference.noise_micro / _MICRO)
         return verifier.verify(claims, rows, self._ends, self._reference)
 
-    def _ending(self, exchange: tokens.Exchange, prompt: int) -> Ending:
-        whole = exchange.complete and bool(exchange.output_ids)
-        return "whole" if whole and reading.ended(self._engine, exchange, prompt) else "cut"
+
+def _opened(note: Outflow) -> Opening:
+    try:
+        return openings.parse(base64.b64decode(note.opening))
+    except ValueError as error:
+        raise FormatError(f"note on entry {note.entry}: {error}") from error
 
 
 def choices(claimed: tokens.Claims, logits: NDArray[np.floating], noise: float) -> Iterator[Choice]:
@@ -253,6 +271,10 @@ def work(meters: list[tuple[str, Meter]], period_s: float, *, once: bool) -> Ite
                 count = meter.round()
             except LyditeError as error:
                 yield f"{name}: {error} ({error.reason})"
+                continue
+            except Exception:  # a bug met with one gateway must not leave the others unmetered
+                _logger.exception("%s: a round failed", name)
+                yield f"{name}: a round failed"
                 continue
             if count:
                 rate = (meter.tokens - before) / max(time.monotonic() - started, 1e-9)

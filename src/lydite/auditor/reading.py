@@ -53,6 +53,19 @@ def ended(engine: Engine, exchange: tokens.Exchange, prompt: int) -> bool:
     return engine.is_end(exchange.output_ids[-1]) or _stopped(exchange, spelt)
 
 
+def finish(engine: Engine, exchange: tokens.Exchange, prompt: int) -> str | None:
+    """Return how an honest server says that an answer ended, None if nothing ended it.
+
+    Follows from the tokens, the text and the request, whatever the answer says of it.
+    """
+    ids, sampling = exchange.output_ids, exchange.sampling
+    stopped = _stopped(exchange, engine.codec.decode(ids))
+    if stopped or (ids and engine.is_end(ids[-1]) and not sampling.ignore_eos):
+        return "stop"
+    full = prompt + len(ids) >= engine.context_length
+    return "length" if full or len(ids) == sampling.max_tokens else None
+
+
 def seed(opening: Opening, commitment: str) -> int:
     """Return the seed that the provider was given; ``commitment`` is the request's, in hex."""
     asked = RequestCommitment(bytes.fromhex(commitment))

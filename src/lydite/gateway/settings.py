@@ -124,9 +124,9 @@ class Egress(_Frozen, frozen=True, kw_only=True):
     budget_bits_session: Positive = 65_536
     budget_bits_day: Positive = 1_048_576
     alarm_ppm: Annotated[int, msgspec.Meta(gt=0, le=1_000_000)] = 500_000
-    unscored_bits_session: Positive = 1 << 28
+    unscored_bits_session: Positive = 1 << 22
     """What one session may carry out, charged by size, before its scores come."""
-    unscored_bits: Positive = 1 << 32
+    unscored_bits: Positive = 1 << 28
     """The same for all sessions together."""
     silent_ms: Annotated[int, msgspec.Meta(ge=0)] = 0
     """How long answers may wait for any score before no more are given; 0: for ever."""

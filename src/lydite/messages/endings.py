@@ -101,7 +101,7 @@ class _Typed(msgspec.Struct):
 def _type_of(line: bytes) -> str:
     try:
         told = msgspec.json.decode(line.partition(b":")[2], type=_Typed)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise FormatError(f"the engine's stream holds no typed event: {error}") from error
     if told.type is None and not told.error:
         raise FormatError("the engine's stream holds an event without a type")

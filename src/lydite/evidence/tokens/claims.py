@@ -264,7 +264,10 @@ def _whole(response: bytes) -> list[_Choice]:
 
 def _choices(payload: bytes) -> list[_Choice]:
     answer = _decode("answer", payload, dict[str, Any])
-    json.loads(payload, object_pairs_hook=_check_names)
+    try:
+        json.loads(payload, object_pairs_hook=_check_names)
+    except (ValueError, RecursionError) as error:  # reads other depths and numbers than msgspec
+        raise FormatError(f"answer: {error}") from error
     if answer.get("error"):
         raise UnavailableError("the answer is an error", Reason.UPSTREAM_FAILED)
     if answer.get("error") is not None:  # some clients stop here, others read on

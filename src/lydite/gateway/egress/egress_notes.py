@@ -111,7 +111,7 @@ def _tokens(draft: Draft, response: bytes) -> int:
         return response.count(b"\ndata: ")
     try:
         found = msgspec.json.decode(response, type=_Counted).usage
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return 0
     return 0 if found is None else max(found.completion_tokens, 0)
 

@@ -101,7 +101,7 @@ class Fleet:
             return None
         try:
             return msgspec.json.decode(body, type=_Asked).model
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise FormatError(f"request: {error}") from error
 
     def choose(self, model: str | None = None) -> Pool:
