@@ -279,6 +279,32 @@ def test_an_unsigned_receipt_that_lies_is_found_when_it_is_settled(
     assert (report.tier, report.reason) == (Tier.CONTRAINDICATED, Reason.BROKEN_PROMISE)
 
 
+def test_a_refusal_called_a_good_status_is_refused_at_once(batched: Gateway, read: Any) -> None:
+    def relabel(fields: dict[str, str], body: bytes) -> tuple[dict[str, str], bytes]:
+        lie = base64.b64encode(spelt(batched, fields, status=200)).decode()
+        return {**fields, "x-lydite-receipt": lie, STATUS: "200"}, body
+
+    body = {"messages": MESSAGES, **script(b"garbage\r\n\r\n")}
+    seen, error, _ = read(anchor_of(batched), relabel, url(batched) + CHAT, body, signed=False)
+    assert seen == b""
+    assert isinstance(error, VerificationError)
+    assert error.reason is Reason.BROKEN_OFF
+
+
+def test_a_status_that_an_unsigned_receipt_invents_is_found_when_it_is_settled(
+    batched: Gateway, read: Any
+) -> None:
+    def relabel(fields: dict[str, str], body: bytes) -> tuple[dict[str, str], bytes]:
+        lie = base64.b64encode(spelt(batched, fields, status=201)).decode()
+        return {**fields, "x-lydite-receipt": lie, STATUS: "201"}, body
+
+    where, anchor = url(batched) + CHAT, anchor_of(batched)
+    _, error, http = read(anchor, relabel, where, {"messages": MESSAGES}, signed=False)
+    assert error is None
+    (report,) = settled(http)
+    assert (report.tier, report.reason) == (Tier.CONTRAINDICATED, Reason.BROKEN_PROMISE)
+
+
 def test_good_answers_with_unsigned_receipts_are_affirmed(batched: Gateway, read: Any) -> None:
     for streamed in (False, True):
         body = {"messages": MESSAGES, "stream": streamed}
