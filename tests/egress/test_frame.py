@@ -3,6 +3,7 @@
 import itertools
 import json
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
@@ -10,11 +11,12 @@ from lydite.errors import FormatError, Reason
 from lydite.evidence.egress import frame
 from lydite.evidence.egress.attester import Heads, session_of
 from lydite.evidence.egress.claims import Claims
-from lydite.evidence.egress.reference import Ledger, Reference, coarse, rest
+from lydite.evidence.egress.reference import Ledger, Reference, coarse, parse, rest
 from lydite.messages.finding import Finding
 from lydite.messages.tier import Tier
 
 RECEIPT = "ab" * 16
+ROOT = Path(__file__).parents[2]
 
 
 def spell(ids: Sequence[int]) -> str:
@@ -303,3 +305,25 @@ def test_any_depth_is_read_or_refused(depth: int) -> None:
         frame.read(raw, known(), spell)
     except FormatError:
         assert depth > 900
+
+
+@pytest.mark.parametrize("name", ["chat", "drawn-chat"])
+def test_the_shapes_of_vllm_are_known_from_the_start(name: str) -> None:
+    path = ROOT / "data" / "reference" / "egress" / "lydite-small.json"
+    words = iter(parse(path.read_bytes()).shapes)
+    recorded = json.loads((ROOT / "tests" / "vectors" / "vllm" / f"{name}.json").read_text("utf-8"))
+    answer, asked = json.loads(recorded["response"]), json.loads(recorded["request"])
+    choice = answer["choices"][0]
+    facts = frame.Known(
+        answer["id"].partition("-")[2],
+        asked["model"],
+        answer["created"],
+        answer["prompt_token_ids"],
+        choice["token_ids"],
+        False,
+        (choice["finish_reason"],),
+    )
+    text = choice["message"]["content"]
+    left = frame.read(recorded["response"].encode(), facts, lambda _: text)
+    assert left.shapes in set(zip(words, words, strict=True))
+    assert left.loose_micro < 1000

@@ -34,6 +34,8 @@ BODIES = 1 << 16
 """A stream of more bodies is not read."""
 _CLOCK_S = 1 << 18
 _USAGE = ("prompt_tokens", "completion_tokens", "total_tokens")
+_DETAILS = ("prompt_tokens_details", "completion_tokens_details")
+"""What a server says null of, if it says anything."""
 _SELDOM_BITS = 12
 """What it costs to say that something is not as usual; that it is costs next to nothing."""
 _USUAL_MICRO = math.ceil(-MICRO * math.log2(1 - 2.0**-_SELDOM_BITS))
@@ -171,7 +173,8 @@ class _Reader:
         if known.model is not None:
             self._values["model"] = known.model
         prompt, output = len(known.prompt_ids), len(known.output_ids)
-        self._usage = dict(zip(_USAGE, (prompt, output, prompt + output), strict=True))
+        counts = dict(zip(_USAGE, (prompt, output, prompt + output), strict=True))
+        self._usage = {**dict.fromkeys(_DETAILS), **counts}
         self.burst = 0
         self.loose_micro = 0
 

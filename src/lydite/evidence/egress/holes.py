@@ -18,7 +18,7 @@ class Expected(NamedTuple):
     receipt_id: str
     values: Mapping[str, Any]
     """At the top: the model, the prompt's ids, the date."""
-    usage: Mapping[str, int]
+    usage: Mapping[str, int | None]
     finish: str | None
     """Why the answer ends, if it ends here."""
     token_ids: list[int] | None
