@@ -35,7 +35,7 @@ from lydite.tlog.store import LogStore
 
 PROVIDER, GATEWAY, LOG = (Signer(bytes([n]) * 32) for n in (1, 2, 3))
 PATH = b"/v1/completions"
-SEGMENT_BYTES = 20_000
+SEGMENT_BYTES = 60_000
 
 
 def draft(receipt_id: str) -> Draft:

@@ -49,7 +49,7 @@ def test_killed_two_hundred_times_nothing_kept_is_lost_and_nothing_destroyed_is_
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(3600)
 def test_killed_two_thousand_times(memory: Path) -> None:
     counts = kill(memory, 2000)
     assert counts["interrupted"] > 400
