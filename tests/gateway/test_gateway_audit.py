@@ -167,7 +167,7 @@ def test_an_epoch_draws_what_anyone_recounts_and_opens_only_that(audited: Audite
     assert found.tree_size >= 13
     for number in range(1, found.tree_size + 1):
         got = ask(audited.port, get(b"/v1/audit/openings/%d" % number, BEARER))
-        if number in drawn and number > 1:
+        if number in drawn and 1 < number < found.tree_size:  # the pledge is the last
             opened = opening.parse(got.body)
             assert opened.request_bytes() == requests[opened.receipt_id]
             said = json.loads(

@@ -120,6 +120,7 @@ def test_a_module_that_was_not_measured_is_not_imported(machine: Machine, tmp_pa
     assert not leak.exists()
 
 
+@pytest.mark.slow
 def test_whose_signatures_list_a_model_is_measured_and_what_is_listed(
     tmp_path: Path,
 ) -> None:

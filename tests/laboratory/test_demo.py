@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lydite.errors import ConfigurationError, UnavailableError
-from lydite.laboratory import demo
+from lydite.laboratory import demo, places
 from lydite.laboratory.demo import Options, Row
 
 ROOT = Path(__file__).parents[2]
@@ -64,8 +64,8 @@ def test_a_row_is_right_only_if_all_three_checks_are(
 
 
 def test_runs_of_one_second_do_not_collide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(demo.time, "strftime", lambda _: "20261120-120000")
-    names = [demo._fresh(tmp_path).name for _ in range(3)]
+    monkeypatch.setattr(places.time, "strftime", lambda _: "20261120-120000")
+    names = [places.fresh(tmp_path).name for _ in range(3)]
     assert names == ["20261120-120000", "20261120-120000-2", "20261120-120000-3"]
 
 
@@ -75,8 +75,8 @@ def test_a_run_that_fails_leaves_latest_where_it_led(
     def fail(*_: object) -> None:
         raise UnavailableError("no server")
 
-    earlier = demo._fresh(tmp_path)
-    demo._point(tmp_path / "latest", earlier)
+    earlier = places.fresh(tmp_path)
+    places.point(tmp_path / "latest", earlier)
     monkeypatch.setattr(demo, "deploy", fail)
     options = Options(
         directory=tmp_path,
@@ -93,11 +93,11 @@ def test_a_run_that_fails_leaves_latest_where_it_led(
 
 def test_latest_is_replaced_by_the_next_run_but_only_if_it_is_a_link(tmp_path: Path) -> None:
     for _ in range(2):
-        place = demo._fresh(tmp_path)
-        demo._point(tmp_path / "latest", place)
+        place = places.fresh(tmp_path)
+        places.point(tmp_path / "latest", place)
         assert (tmp_path / "latest").resolve() == place.resolve()
         assert not list(place.iterdir())
     (tmp_path / "latest").unlink()
     (tmp_path / "latest").mkdir()
     with pytest.raises(ConfigurationError):
-        demo._fresh(tmp_path)
+        places.fresh(tmp_path)

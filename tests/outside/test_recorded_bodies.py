@@ -18,7 +18,7 @@ from lydite.engines.transformers_engine import TransformersEngine
 from lydite.errors import Reason, UnavailableError
 from lydite.evidence.tokens.claims import Exchange, from_exchange
 from lydite.evidence.tokens.reference import MARGIN, SURPRISAL, Reference, parse
-from lydite.gateway.ledger.receipts import Draft, Stamp, opening_of, seal
+from lydite.gateway.ledger.receipts import Draft, Stamp, opening_of, seal, statement_of
 from lydite.laboratory.world import key
 from lydite.messages import receipt
 from lydite.messages.commitment import Salt, commit_request, commit_response
@@ -75,7 +75,8 @@ def examined(name: str) -> Finding:
     )
     provider, gateway = key("provider"), key("gateway")
     keys = {key_id(each.public): each.public for each in (provider, gateway)}
-    envelope = seal(draft, Stamp(provider, gateway, "0" * 64, "none"))
+    stamp = Stamp(provider, gateway, "0" * 64, "none")
+    envelope = seal(statement_of(draft, stamp), stamp)
     signed = receipt.parse(open_envelope(envelope, keys, list(keys)))
     bench = Bench(engine(), unseeded())
     (finding,) = bench.examine(signed, opening_of(draft), declares_ids=True)
