@@ -13,7 +13,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -25,6 +24,7 @@ from lydite.appraisal.policy import digest as policy_digest
 from lydite.appraisal.trust import Anchor, Trust
 from lydite.auditor import settings as auditing
 from lydite.auditor.gateway_client import GatewayClient
+from lydite.auditor.refusals import timestamp
 from lydite.engines.weights import measure
 from lydite.errors import ConfigurationError
 from lydite.gateway import settings
@@ -237,9 +237,9 @@ class Estate:
                 action=action,
                 arguments=arguments or {},
                 dry_run=False,
-                expires=_timestamp(now_s + _VALID_S),
+                expires=timestamp(now_s + _VALID_S),
                 gateway=key_id(self.anchor.gateway_public),
-                issued=_timestamp(now_s),
+                issued=timestamp(now_s),
                 nonce=secrets.token_hex(32),
                 why="the demonstration",
             ),
@@ -348,10 +348,6 @@ class Estate:
 
 def _signer(path: Path) -> Signer:
     return keys.create(path)
-
-
-def _timestamp(time_s: float) -> str:
-    return datetime.fromtimestamp(time_s, UTC).isoformat()[:19] + ".000Z"
 
 
 def _in_memory() -> str | None:

@@ -5,11 +5,11 @@ The only module that knows all of them. Without ``modes`` in the settings nothin
 
 import asyncio
 import ssl
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
 from lydite.errors import ConfigurationError, LyditeError, UnavailableError
+from lydite.gateway.ledger.receipts import timestamp
 from lydite.gateway.ledger.recorder import Recorder
 from lydite.gateway.modes import reloads
 from lydite.gateway.modes.bundles import Anchors
@@ -165,7 +165,7 @@ class Modal:
                 signature=change.signature,
                 received=state.received,
                 size=state.size,
-                at=_timestamp(change.at_ms),
+                at=timestamp(change.at_ms).decode(),
                 gateway=self._around.signer.keyid,
             ),
         )
@@ -229,9 +229,3 @@ async def start(settings: Settings, around: Around) -> Modal | None:
     around.front.guard(modal.gate)
     await modal.start()
     return modal
-
-
-def _timestamp(time_ms: int) -> str:
-    """Return RFC 3339 in UTC with milliseconds."""
-    second = datetime.fromtimestamp(time_ms // 1000, UTC).isoformat()[:19]
-    return f"{second}.{time_ms % 1000:03d}Z"
