@@ -36,7 +36,7 @@ class ScriptedEngine:
         self.connections = 0
         self.port = 0
         self._server: asyncio.Server | None = None
-        self._writers: set[asyncio.StreamWriter] = set()
+        self._serving: set[asyncio.Task[None]] = set()
 
     @property
     def url(self) -> str:
@@ -49,14 +49,18 @@ class ScriptedEngine:
     async def stop(self) -> None:
         assert self._server is not None
         self._server.close()
-        for writer in list(self._writers):
-            writer.transport.abort()
+        serving = list(self._serving)
+        for task in serving:
+            task.cancel()
+        await asyncio.gather(*serving, return_exceptions=True)
         await self._server.wait_closed()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         number = self.connections
-        self._writers.add(writer)
+        task = asyncio.current_task()
+        assert task is not None
+        self._serving.add(task)
         raw: socket.socket = writer.get_extra_info("socket")
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
@@ -65,8 +69,11 @@ class ScriptedEngine:
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
-            self._writers.discard(writer)
-            writer.close()
+            self._serving.discard(task)
+            if task.cancelling():
+                writer.transport.abort()
+            else:
+                writer.close()
 
     async def _answer(
         self, number: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter

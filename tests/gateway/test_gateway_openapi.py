@@ -16,6 +16,7 @@ from schemathesis.specs.openapi.checks import (
     response_schema_conformance,
     status_code_conformance,
 )
+from schemathesis.specs.openapi.schemas import OpenApiSchema
 
 from lydite.appraisal.authority import Authority, Grant
 from lydite.gateway.office import admin_routes, control_app
@@ -117,7 +118,7 @@ PASSED_ON = {"chat", "complete", "models"}
 
 def fuzzed(port: int, tag: str, examples: int, token: str) -> Iterator[str]:
     """Send what the description allows, and what it does not, to every route."""
-    schema = schemathesis.openapi.from_dict(DOCUMENT)
+    schema: OpenApiSchema = schemathesis.openapi.from_dict(DOCUMENT)
     schema.config.update(base_url=f"http://127.0.0.1:{port}")
     for result in schema.include(tag=tag).get_all_operations():
         operation = result.ok()

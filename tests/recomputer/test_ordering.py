@@ -37,7 +37,8 @@ class Told:
         self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         self.server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_level="critical"))
         self.server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
-        threading.Thread(target=self.run, args=(listener,), daemon=True).start()
+        self.thread = threading.Thread(target=self.run, args=(listener,), daemon=True)
+        self.thread.start()
         while not self.server.started:
             time.sleep(0.01)
 
@@ -55,6 +56,8 @@ def told(tmp_path: Path) -> Iterator[Told]:
     made = Told(tmp_path)
     yield made
     made.server.should_exit = True
+    made.thread.join()
+    made.loop.close()
 
 
 def order(url: str, by: Signer | None = None, gateway: Signer = GATEWAY) -> Order:

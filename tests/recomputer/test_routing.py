@@ -34,7 +34,8 @@ class Routed:
 
     def __init__(self, directory: Path) -> None:
         self.loop = asyncio.new_event_loop()
-        threading.Thread(target=self.loop.run_forever, daemon=True).start()
+        self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
+        self.thread.start()
         self.gateway = ScriptedEngine()
         self.run(self.gateway.start())
         self.signer = key("recomputer")
@@ -92,6 +93,8 @@ def routed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Routed]:
     made.serving.result(10)
     made.run(made.gateway.stop())
     made.loop.call_soon_threadsafe(made.loop.stop)
+    made.thread.join()
+    made.loop.close()
 
 
 EVENTS = [b'data: {"n": %d}\n\n' % number for number in range(50)] + [b"data: [DONE]\n\n"]
