@@ -4,13 +4,14 @@ import asyncio
 import shutil
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 import torch
 from answering import SMALL, answer, job, margins, text, together, tokens
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from lydite.engines.protocol import Job
+from lydite.engines.protocol import Job, Piece
 from lydite.engines.transformers_engine import TransformersEngine
 from lydite.errors import ConfigurationError, FormatError, UnavailableError
 from lydite.evidence.tokens.sampling import Sampling
@@ -253,3 +254,23 @@ def test_other_architectures_decode_together_as_they_recompute(tmp_path: Path, k
     for one, output in zip(many, asyncio.run(run()), strict=True):
         assert margins(engine, one, output).max() < 0.01
     engine.close()
+
+
+def test_a_tapped_answer_brings_the_states_that_its_tokens_were_drawn_from(
+    engine: TransformersEngine,
+) -> None:
+    many = [msgspec.structs.replace(one, tapped=True) for one in jobs(engine, 3)]
+
+    async def run() -> list[list[Piece]]:
+        return await together(*(answer(engine, one) for one in many))
+
+    for one, pieces in zip(many, asyncio.run(run()), strict=True):
+        states = np.concatenate([piece.states for piece in pieces if piece.states is not None])
+        again = engine.recompute(one.prompt_ids, tokens(pieces)).states
+        assert states.shape == again.shape == (24, engine.width)
+        assert np.abs(states - again).max() < 0.1 * np.abs(again).max()
+
+
+def test_an_answer_that_nobody_taps_brings_no_states(engine: TransformersEngine) -> None:
+    (one,) = jobs(engine, 1)
+    assert all(piece.states is None for piece in asyncio.run(answer(engine, one)))

@@ -12,14 +12,12 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any
 
 import httpx
-import numpy as np
 import openai
 import pytest
 from answering import SMALL
-from numpy.typing import NDArray
 
 from lydite.engines.codec import DirectoryCodec
-from lydite.engines.protocol import Engine, Job, Piece
+from lydite.engines.protocol import Engine, Job, Piece, Recomputed
 from lydite.engines.server import MAX_BODY_BYTES
 from lydite.engines.transformers_engine import TransformersEngine
 from lydite.errors import UnavailableError
@@ -59,8 +57,8 @@ class Watched:
         finally:
             self.open -= 1
 
-    def logits(self, prompt_ids: Sequence[int], output_ids: Sequence[int]) -> NDArray[np.float32]:
-        return self.inner.logits(prompt_ids, output_ids)
+    def recompute(self, prompt_ids: Sequence[int], output_ids: Sequence[int]) -> Recomputed:
+        return self.inner.recompute(prompt_ids, output_ids)
 
 
 def test_a_chat_is_answered_with_its_token_ids(

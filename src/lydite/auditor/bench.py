@@ -85,11 +85,11 @@ class Bench:
 
     def _scored(self, claimed: tokens.Claims) -> Finding:
         """Score the tokens before which honest machines agree."""
-        logits = self._engine.logits(claimed.prompt_ids, claimed.output_ids)
+        logits = self._engine.recompute(claimed.prompt_ids, claimed.output_ids).logits
         finding = verifier.verify(claimed, logits, self._reference)
         if self._second is None:
             return finding
-        others = self._second.logits(claimed.prompt_ids, claimed.output_ids)
+        others = self._second.recompute(claimed.prompt_ids, claimed.output_ids).logits
         return verifier.keep(finding, verifier.settled(logits, others, self._reference))
 
 

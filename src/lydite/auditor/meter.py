@@ -126,7 +126,7 @@ class Scale:
 
     def of_tokens(self, claimed: tokens.Claims, claims: Claims) -> Finding:
         """Return what the tokens of an answer cost that was read already."""
-        logits = self._engine.logits(claimed.prompt_ids, claimed.output_ids)
+        logits = self._engine.recompute(claimed.prompt_ids, claimed.output_ids).logits
         rows = choices(claimed, logits, self._reference.noise_micro / _MICRO)
         return verifier.verify(claims, rows, self._ends, self._reference)
 

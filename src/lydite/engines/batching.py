@@ -26,8 +26,11 @@ class Row(Protocol):
         """Say whether nobody waits for the answer any more."""
         ...
 
-    def choose(self, logits: torch.Tensor) -> int | None:
-        """Draw the next token from ``logits``, shape (vocabulary,); None ends the answer."""
+    def choose(self, logits: torch.Tensor, state: torch.Tensor) -> int | None:
+        """Draw the next token from ``logits``, shape (vocabulary,); None ends the answer.
+
+        ``state``, shape (width,), is what the output layer was given.
+        """
         ...
 
     def fail(self, error: LyditeError) -> None:
@@ -35,11 +38,36 @@ class Row(Protocol):
         ...
 
 
+class Tap:
+    """Keeps what a model's output layer was last given: the states after the final norm.
+
+    Each thread sees the states of its own passes.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._seen = threading.local()
+        self._hook = model.get_output_embeddings().register_forward_pre_hook(self._keep)
+
+    @property
+    def states(self) -> torch.Tensor:
+        """Of the last pass of this thread; shape (rows, columns, width)."""
+        states: torch.Tensor = self._seen.states
+        return states
+
+    def remove(self) -> None:
+        """Let the model go."""
+        self._hook.remove()
+
+    def _keep(self, _module: Any, inputs: tuple[torch.Tensor, ...]) -> None:
+        self._seen.states = inputs[0]
+
+
 class Batch:
     """The rows being decoded, and their keys and values."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, tap: Tap) -> None:
         self._model = model
+        self._tap = tap
         self._cache: Any = None
         self._lengths: list[int] = []
         self._tokens: list[int] = []
@@ -52,7 +80,7 @@ class Batch:
         prompts = torch.zeros(len(rows), max(lengths), dtype=torch.long)
         for prompt, row in zip(prompts, rows, strict=True):
             prompt[-len(row.prompt_ids) :] = torch.tensor(row.prompt_ids)
-        fresh = Batch(self._model)
+        fresh = Batch(self._model, self._tap)
         fresh._cache, fresh._lengths, fresh.rows = DynamicCache(), lengths, list(rows)
         fresh._keep(fresh._draw(prompts))
         if fresh.rows:
@@ -88,7 +116,8 @@ class Batch:
             logits_to_keep=1,
         )
         logits = output.logits[:, -1].float()
-        return [row.choose(one) for row, one in zip(self.rows, logits, strict=True)]
+        given = zip(self.rows, logits, self._tap.states[:, -1], strict=True)
+        return [row.choose(one, state) for row, one, state in given]
 
     def _keep(self, tokens: Sequence[int | None]) -> None:
         """Keep the rows that have a last token, and it."""
@@ -133,7 +162,8 @@ class Decoder:
 
     def __init__(self, model: Any, max_batch: int, after_step: Callable[[], None]) -> None:
         """Start the thread; ``after_step`` is called in it whenever rows may have moved on."""
-        self._batch = Batch(model)
+        self._tap = Tap(model)
+        self._batch = Batch(model, self._tap)
         self._max_batch = max_batch
         self._after_step = after_step
         self._waiting: queue.SimpleQueue[Row | None] = queue.SimpleQueue()
@@ -157,6 +187,7 @@ class Decoder:
         self._closing.set()
         self._waiting.put(None)  # wakes a thread that sleeps
         self._thread.join()
+        self._tap.remove()
 
     def _run(self) -> None:
         torch.set_num_threads(self._threads)  # OpenMP keeps one number for each thread

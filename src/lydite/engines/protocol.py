@@ -4,7 +4,7 @@ Knows nothing of HTTP, of torch or of any particular model.
 """
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import msgspec
 import numpy as np
@@ -27,6 +27,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     """The position that the first output token takes its noise from: prompt length - 1."""
     top_logprobs: int | None = None
     """How many alternatives to report beside each token's own log-probability; None: neither."""
+    tapped: bool = False
+    """Whether pieces bring the states that their tokens were drawn from."""
 
 
 class TokenLogprobs(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,8 +47,20 @@ class Piece(msgspec.Struct, frozen=True, kw_only=True):
     token_ids: tuple[int, ...]
     logprobs: tuple[TokenLogprobs, ...] = ()
     """One for each token if the job asked for them."""
+    states: NDArray[np.float32] | None = None
+    """What the output layer was given for each token, after the final norm; shape (tokens, width).
+    Only if the job asked for it."""
     finish_reason: FinishReason | None = None
     """Set on the last piece alone."""
+
+
+class Recomputed(NamedTuple):
+    """What the declared model makes of an answer, position by position."""
+
+    logits: NDArray[np.float32]
+    """That each output token was drawn from, in nats; shape (output tokens, vocabulary)."""
+    states: NDArray[np.float32]
+    """What the output layer was given for each, after the final norm; shape (tokens, width)."""
 
 
 class Codec(Protocol):
@@ -90,9 +104,6 @@ class Engine(Protocol):
         """Answer ``job`` piece by piece; closing the generator cancels the work."""
         ...
 
-    def logits(self, prompt_ids: Sequence[int], output_ids: Sequence[int]) -> NDArray[np.float32]:
-        """Return the logits that each output token was drawn from, in one teacher-forced pass.
-
-        Shape (len(output_ids), vocabulary).
-        """
+    def recompute(self, prompt_ids: Sequence[int], output_ids: Sequence[int]) -> Recomputed:
+        """Return logits and states of every output token, in one teacher-forced pass."""
         ...

@@ -17,10 +17,10 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM
 from transformers.utils import logging as transformers_logging
 
-from lydite.engines.batching import Decoder
+from lydite.engines.batching import Decoder, Tap
 from lydite.engines.codec import DirectoryCodec
 from lydite.engines.detokenizer import Detokenizer
-from lydite.engines.protocol import FinishReason, Job, Piece, TokenLogprobs
+from lydite.engines.protocol import FinishReason, Job, Piece, Recomputed, TokenLogprobs
 from lydite.errors import ConfigurationError, FormatError, LyditeError, Reason
 from lydite.evidence.tokens.attester import sample
 
@@ -53,6 +53,7 @@ class TransformersEngine:
         self.codec = codec
         self.context_length = int(model.config.max_position_embeddings)
         self.vocabulary = int(model.config.vocab_size)
+        self.width = int(model.config.hidden_size)
         self._model = model
         self._ends = codec.end_tokens | _end_tokens(model.generation_config)
         self._outbox = _Outbox()
@@ -91,11 +92,13 @@ class TransformersEngine:
         """Say whether ``token`` ends an answer."""
         return token in self._ends
 
-    @torch.inference_mode()
     def logits(self, prompt_ids: Sequence[int], output_ids: Sequence[int]) -> NDArray[np.float32]:
-        """Return the logits that each output token was drawn from, in one teacher-forced pass.
+        """Return the logits of ``recompute``, shape (len(output_ids), vocabulary)."""
+        return self.recompute(prompt_ids, output_ids).logits
 
-        Shape (len(output_ids), vocabulary).
+    @torch.inference_mode()
+    def recompute(self, prompt_ids: Sequence[int], output_ids: Sequence[int]) -> Recomputed:
+        """Return logits and states of every output token, in one teacher-forced pass.
 
         Raises:
             FormatError: the prompt is empty, a token is not one that the model knows, or both
@@ -105,15 +108,18 @@ class TransformersEngine:
         if not prompt_ids or not all(0 <= t < self.vocabulary for t in every):
             raise FormatError("tokens: no prompt, or one that the model does not know")
         if not output_ids:
-            return np.zeros((0, self.vocabulary), dtype=np.float32)
+            nothing = np.zeros((0, self.vocabulary), dtype=np.float32)
+            return Recomputed(nothing, np.zeros((0, self.width), dtype=np.float32))
         if len(every) > self.context_length:
             raise FormatError(
                 f"tokens: {len(every)} do not fit into {self.context_length}", Reason.TOO_LARGE
             )
-        ids = torch.tensor([every[:-1]])
-        output = self._model(input_ids=ids, use_cache=False, logits_to_keep=len(output_ids))
-        logits: NDArray[np.float32] = output.logits[0].float().numpy()
-        return logits
+        ids, tap = torch.tensor([every[:-1]]), Tap(self._model)
+        try:
+            output = self._model(input_ids=ids, use_cache=False, logits_to_keep=len(output_ids))
+        finally:
+            tap.remove()
+        return Recomputed(output.logits[0].float().numpy(), tap.states[0].float().numpy())
 
     def close(self) -> None:
         """End the thread that decodes."""
@@ -159,11 +165,12 @@ class _Answer:
         self._drawn = 0
         self._unsent: list[int] = []
         self._logprobs: list[TokenLogprobs] = []
+        self._states: list[torch.Tensor] = []
 
     def cancelled(self) -> bool:
         return self.abandoned.is_set()
 
-    def choose(self, logits: torch.Tensor) -> int | None:
+    def choose(self, logits: torch.Tensor, state: torch.Tensor) -> int | None:
         job = self._job
         try:
             token = sample(logits.numpy(), job.sampling, job.seed, job.noise_position + self._drawn)
@@ -174,6 +181,8 @@ class _Answer:
         self._unsent.append(token)
         if job.top_logprobs is not None:
             self._logprobs.append(_logprobs(logits, token, job.top_logprobs))
+        if job.tapped:
+            self._states.append(state.float())
         return None if self._send(token) else token
 
     def fail(self, error: LyditeError) -> None:
@@ -197,9 +206,10 @@ class _Answer:
                 text=text,
                 token_ids=tuple(self._unsent[:count]),
                 logprobs=tuple(self._logprobs[:count]),
+                states=torch.stack(self._states[:count]).numpy() if self._states[:count] else None,
                 finish_reason=reason,
             )
-            del self._unsent[:count], self._logprobs[:count]
+            del self._unsent[:count], self._logprobs[:count], self._states[:count]
             self._outbox.put(self, piece)
         return reason
 

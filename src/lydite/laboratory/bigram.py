@@ -9,9 +9,8 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from lydite.engines.protocol import Job, Piece
+from lydite.engines.protocol import Job, Piece, Recomputed
 from lydite.evidence.tokens.attester import sample
 from lydite.evidence.tokens.sampling import Sampling
 
@@ -72,8 +71,7 @@ class Bigram:
         text = self.codec.decode(ids)
         yield Piece(text=text, token_ids=tuple(ids), finish_reason="length")
 
-    def logits(self, prompt_ids: Sequence[int], output_ids: Sequence[int]) -> NDArray[np.float32]:
-        """Return the logits behind each output token, shape (tokens, vocabulary)."""
+    def recompute(self, prompt_ids: Sequence[int], output_ids: Sequence[int]) -> Recomputed:
+        """Return logits behind each output token, and as its state the letter before, one-hot."""
         before = [prompt_ids[-1], *output_ids][: len(output_ids)]
-        rows: NDArray[np.float32] = self._table[before]
-        return rows
+        return Recomputed(self._table[before], np.eye(self.vocabulary, dtype=np.float32)[before])

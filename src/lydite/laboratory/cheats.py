@@ -13,12 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from lydite.engines.codec import DirectoryCodec
-from lydite.engines.protocol import Codec, Engine, Job, Piece
+from lydite.engines.protocol import Codec, Engine, Job, Piece, Recomputed
 from lydite.engines.transformers_engine import Dtype, TransformersEngine, load_model
 
 HIDDEN_PROMPT = (
@@ -72,9 +70,9 @@ class Front:
         """Answer as ``inner`` does."""
         return self._inner.generate(job)
 
-    def logits(self, prompt_ids: Sequence[int], output_ids: Sequence[int]) -> NDArray[np.float32]:
-        """Return the logits of ``inner``."""
-        return self._inner.logits(prompt_ids, output_ids)
+    def recompute(self, prompt_ids: Sequence[int], output_ids: Sequence[int]) -> Recomputed:
+        """Return logits and states of ``inner``."""
+        return self._inner.recompute(prompt_ids, output_ids)
 
 
 class _Changed(Front):

@@ -63,7 +63,7 @@ def ask(
 def score(auditor: Engine, answers: Sequence[Claims], reference: Reference) -> list[Finding]:
     """Recompute every answer with the auditor's engine, and return its scores."""
     return [
-        verifier.verify(one, auditor.logits(one.prompt_ids, one.output_ids), reference)
+        verifier.verify(one, auditor.recompute(one.prompt_ids, one.output_ids).logits, reference)
         for one in answers
     ]
 

@@ -347,7 +347,7 @@ def calibrated(model: Bigram, responses: int = 100, tokens: int = 20) -> Referen
         claimed = claims.Claims(
             prompt_ids=tuple(prompt), output_ids=tuple(ids), sampling=sampling, seed=number
         )
-        finding = scores.verify(claimed, model.logits(prompt, ids), empty)
+        finding = scores.verify(claimed, model.recompute(prompt, ids).logits, empty)
         for place, count in enumerate(references.count(empty, finding.values("margin"))):
             counts[place] += count
             squares[place] += count * count
