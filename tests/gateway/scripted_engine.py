@@ -36,7 +36,7 @@ class ScriptedEngine:
         self.connections = 0
         self.port = 0
         self._server: asyncio.Server | None = None
-        self._serving: set[asyncio.Task[None]] = set()
+        self.serving: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
     @property
     def url(self) -> str:
@@ -49,7 +49,7 @@ class ScriptedEngine:
     async def stop(self) -> None:
         assert self._server is not None
         self._server.close()
-        serving = list(self._serving)
+        serving = list(self.serving)
         for task in serving:
             task.cancel()
         await asyncio.gather(*serving, return_exceptions=True)
@@ -60,7 +60,7 @@ class ScriptedEngine:
         number = self.connections
         task = asyncio.current_task()
         assert task is not None
-        self._serving.add(task)
+        self.serving[task] = writer
         raw: socket.socket = writer.get_extra_info("socket")
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
@@ -69,7 +69,7 @@ class ScriptedEngine:
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
-            self._serving.discard(task)
+            del self.serving[task]
             if task.cancelling():
                 writer.transport.abort()
             else:

@@ -217,7 +217,7 @@ def test_an_engine_that_lets_go_of_a_kept_connection_is_asked_again(
     for _ in range(5):
         _, got = play(gateway.port, plain(chat()), end="keep")
         assert got.status == 200
-        for writer in list(bench.engine._writers):
+        for writer in list(bench.engine.serving.values()):
             bench.loop.call_soon_threadsafe(writer.transport.abort)
         _, got = play(gateway.port, plain(chat()))
         assert got.status == 200

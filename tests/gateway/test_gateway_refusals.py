@@ -238,7 +238,7 @@ def test_a_client_that_reads_nothing_is_dropped_and_the_engine_stopped(
         connection.send(post(CHAT, json.dumps(script(raw, hang=True)).encode()))
         eventually(lambda: len(bench.engine.seen) > asked)
         seen = bench.engine.seen[-1]
-        eventually(lambda: not bench.engine._writers or seen.closed_at is not None)
+        eventually(lambda: not bench.engine.serving or seen.closed_at is not None)
         connection._rest()
 
 

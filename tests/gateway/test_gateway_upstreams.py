@@ -330,4 +330,4 @@ def test_no_upstream_keeps_a_connection_for_good(
     gateway = bench.gateway(str(tmp_path), upstream=None, upstreams=several(engines), limits=limits)
     for _ in engines:
         ask(gateway.port, post(CHAT, OK))
-    eventually(lambda: not any(engine._writers for engine in engines))
+    eventually(lambda: not any(engine.serving for engine in engines))
