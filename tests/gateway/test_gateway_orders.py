@@ -1,5 +1,6 @@
 """Officers order a real gateway, by the command and over its control port."""
 
+import ast
 import json
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ from lydite.appraisal.authority import Authority, Grant
 from lydite.appraisal.trust import Anchor
 from lydite.cli.main import main
 from lydite.errors import ConfigurationError
+from lydite.gateway.office import deeds, resealing
 from lydite.gateway.service import Gateway
-from lydite.messages import entry
+from lydite.messages import entry, instruction
 from lydite.messages.canonical import encode
 from lydite.sampling import vrf
 from lydite.signing import keys
@@ -150,3 +152,26 @@ def test_the_authority_is_public(governed: Governed) -> None:
     said = json.loads(ask(port, get(b"/v1/admin/authority")).body)
     assert set(said["officers"]) == {"ada", "bo", "cy"}
     assert isinstance(governed.gateway, Gateway)
+
+
+def test_an_action_that_nobody_knows_is_not_signed(
+    governed: Governed, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = governed.directory / "order.json"
+    given = ["--anchor", str(governed.directory / "anchor.json"), "--why", "a slip"]
+    given += ["--key", str(governed.officers["ada"]), "--out", str(out)]
+    assert main(["admin", "order", "stop-servign", *given]) == 2
+    said = capsys.readouterr().err
+    assert "stop-servign" in said
+    assert all(action in said for action in instruction.ACTIONS)
+    assert not out.exists()
+
+
+def test_the_known_actions_are_those_that_gateways_have() -> None:
+    found = set()
+    for module in (deeds, resealing):
+        tree = ast.parse(Path(str(module.__file__)).read_text("utf-8"))
+        for returned in (each.value for each in ast.walk(tree) if isinstance(each, ast.Return)):
+            keys = returned.keys if isinstance(returned, ast.Dict) else []
+            found |= {key.value for key in keys if isinstance(key, ast.Constant)}
+    assert sorted(found) == list(instruction.ACTIONS)

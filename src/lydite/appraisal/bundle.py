@@ -17,7 +17,7 @@ from lydite.signing.dsse import Envelope
 MAX_BUNDLE_BYTES = 64 * 1024 * 1024
 MAX_PROOF_HASHES = 63
 
-Hash = Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9+/]{43}=$")]
+Hash = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9+/]{43}=\Z")]
 Path = Annotated[tuple[Hash, ...], msgspec.Meta(max_length=MAX_PROOF_HASHES)]
 
 

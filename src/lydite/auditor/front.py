@@ -56,7 +56,7 @@ _STATUS_BY_TYPE: Final[tuple[tuple[type[LyditeError], int], ...]] = (
 
 
 class _Salt(msgspec.Struct, forbid_unknown_fields=True):
-    salt: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+    salt: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 
 
 class Hall(NamedTuple):

@@ -8,7 +8,7 @@ import base64
 import hashlib
 import logging
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
@@ -75,8 +75,12 @@ class Scale:
         3. Each byte that is not text follows from what is known, or is charged.
         4. One teacher-forced pass says what the declared sampler had before it at each token.
         """
-        opening = _opened(note)
-        response = opening.response_bytes()
+        try:
+            opening = _opened(note)
+            response = opening.response_bytes()
+        except FormatError as error:  # how much left is not known: as much as the note can hold
+            _logger.error("entry %d is charged at its full size: %s", note.entry, error)
+            return references.coarse(frame.BYTE_MICRO * len(note.opening), error.reason)
         try:
             finding = self._recomputed(note, opening)
             size = len(encode(finding))
@@ -133,9 +137,14 @@ class Scale:
 
 def _opened(note: Outflow) -> Opening:
     try:
-        return openings.parse(base64.b64decode(note.opening))
+        return openings.parse(_noted(note))
     except ValueError as error:
         raise FormatError(f"note on entry {note.entry}: {error}") from error
+
+
+def _noted(note: Outflow) -> bytes:
+    """Return the bytes that a note gives as the opening; ValueError if it gives none."""
+    return base64.b64decode(note.opening, validate=True)
 
 
 def choices(claimed: tokens.Claims, logits: NDArray[np.floating], noise: float) -> Iterator[Choice]:
@@ -175,6 +184,8 @@ class Meter:
         self._signed: dict[int, bytes] = {}
         self.tokens = 0
         """How many were weighed."""
+        self.skipped: Counter[Reason] = Counter()
+        """Answers that could not be read and were charged by their size, by why."""
 
     def round(self) -> int:
         """Score every answer that waits, in order, and return how many there were.
@@ -199,6 +210,8 @@ class Meter:
     def _weighed(self, entry: int) -> bytes:
         note = self._client.outflow(entry)
         finding = self._scale.weigh(note)
+        if any(measure.name == references.COARSE for measure in finding.measures):
+            self.skipped[finding.reason] += 1
         self.tokens += len(finding.values(references.ROWS[0]))
         ledger, since = self._ledger(note)
         envelope = self._sealed(note, finding, ledger.charge(finding), since)
@@ -216,7 +229,10 @@ class Meter:
         return found
 
     def _sealed(self, note: Outflow, finding: Finding, charge: Charge, since: int) -> bytes:
-        opened = base64.b64decode(note.opening)
+        try:
+            opened = _noted(note)
+        except ValueError:  # the score is on what the gateway said, whatever that is
+            opened = note.opening.encode(errors="surrogatepass")
         statement = Score(
             subject=subject("opening", hashlib.sha256(opened).digest()),
             predicate=ScorePredicate(
@@ -267,6 +283,7 @@ def work(meters: list[tuple[str, Meter]], period_s: float, *, once: bool) -> Ite
     while True:
         for name, meter in meters:
             started, before = time.monotonic(), meter.tokens
+            skipped = meter.skipped.copy()
             try:
                 count = meter.round()
             except LyditeError as error:
@@ -278,7 +295,9 @@ def work(meters: list[tuple[str, Meter]], period_s: float, *, once: bool) -> Ite
                 continue
             if count:
                 rate = (meter.tokens - before) / max(time.monotonic() - started, 1e-9)
-                yield f"{name}: {count} answers scored, {rate:.0f} tokens/s"
+                coarse = sum((meter.skipped - skipped).values())
+                more = f", {coarse} of them by their size" if coarse else ""
+                yield f"{name}: {count} answers scored{more}, {rate:.0f} tokens/s"
         if once:
             return
         time.sleep(period_s)

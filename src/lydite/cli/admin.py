@@ -85,6 +85,11 @@ def _key(arguments: argparse.Namespace) -> int:
 
 
 def _order(arguments: argparse.Namespace) -> int:
+    if arguments.action not in instruction.ACTIONS:
+        known = ", ".join(instruction.ACTIONS)
+        raise ConfigurationError(
+            f"no gateway knows the action {arguments.action!r}; known: {known}"
+        )
     anchor = decode(read_message(arguments.anchor), Anchor)
     now_s = int(time.time())
     made = Instruction(

@@ -39,7 +39,14 @@ def run(arguments: argparse.Namespace) -> int:
     for line in meter.work(meters, settings.poll_ms / 1000, once=arguments.once):
         print(line, file=sys.stderr, flush=True)
     if arguments.json:
-        print(json.dumps({name: each.tokens for name, each in meters}))
+        found = {
+            name: {
+                "tokens": each.tokens,
+                "skipped": {reason.value: count for reason, count in each.skipped.items()},
+            }
+            for name, each in meters
+        }
+        print(json.dumps(found))
     return 0
 
 

@@ -97,7 +97,7 @@ class Telemetry(_Frozen, frozen=True, kw_only=True):
 class Health(_Frozen, frozen=True, kw_only=True):
     """How upstreams are watched: by asking after them, and by counting failed requests."""
 
-    path: Annotated[str, msgspec.Meta(pattern="^/[!-~]*$")] = "/v1/models"
+    path: Annotated[str, msgspec.Meta(pattern=r"^/[!-~]*\Z")] = "/v1/models"
     """What is asked for; any answer below 500 will do."""
     interval_ms: Annotated[int, msgspec.Meta(ge=0)] = 5_000
     """How often each is asked; 0: never."""
@@ -212,7 +212,7 @@ class RedfishPower(_Frozen, frozen=True, kw_only=True, tag_field="kind", tag="re
     certificates count (the system's if none); the password is in a file of mode 0600.
     """
 
-    url: Annotated[str, msgspec.Meta(pattern="^https?://[^/]+/redfish/v1/Systems/[^/?#]+$")]
+    url: Annotated[str, msgspec.Meta(pattern=r"^https?://[^\s/]+/redfish/v1/Systems/[^\s/?#]+\Z")]
     user: str
     password_file: str
     login: Literal["session", "basic"] = "session"

@@ -18,8 +18,8 @@ SAFE_INTEGER = 2**53 - 1
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=SAFE_INTEGER)]
 Integer = Annotated[int, msgspec.Meta(ge=-SAFE_INTEGER, le=SAFE_INTEGER)]
-Hex32 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
-Hex = Annotated[str, msgspec.Meta(pattern="^([0-9a-f]{2})*$", max_length=1 << 20)]
+Hex32 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
+Hex = Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{2})*\Z", max_length=1 << 20)]
 Word = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 
 

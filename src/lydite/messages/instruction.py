@@ -13,12 +13,25 @@ from lydite.messages.canonical import Count, Hex32, Message, Word, decode
 from lydite.messages.receipt import Timestamp
 from lydite.messages.statement import Subject
 
-Action = Annotated[str, msgspec.Meta(pattern="^[a-z]+(-[a-z]+)*$", max_length=40)]
-Name = Annotated[str, msgspec.Meta(pattern="^[a-z][a-z0-9_]*$", max_length=40)]
+Action = Annotated[str, msgspec.Meta(pattern=r"^[a-z]+(-[a-z]+)*\Z", max_length=40)]
+Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_]*\Z", max_length=40)]
 Value = Annotated[str, msgspec.Meta(max_length=1 << 16)]
 Arguments = Annotated[dict[Name, Value], msgspec.Meta(max_length=16)]
 
 MAX_INSTRUCTION_BYTES = 1 << 18
+ACTIONS = (
+    "cut-power",
+    "reload-settings",
+    "reseal",
+    "resume-serving",
+    "set-egress-budget",
+    "set-upstreams",
+    "stop-serving",
+    "whitelist-add",
+    "whitelist-adopt",
+    "whitelist-remove",
+)
+"""All that any gateway of this version can be told to do; docs/admin.md says what each means."""
 
 
 class InstructionPredicate(Message, frozen=True, kw_only=True):

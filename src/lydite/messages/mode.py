@@ -64,7 +64,7 @@ class Cause(enum.StrEnum):
     """The gateway winds down."""
 
 
-Boot = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$")]
+Boot = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}\Z")]
 
 
 class Predicate(Message, frozen=True, kw_only=True):

@@ -10,8 +10,11 @@ import msgspec
 from lydite.messages.canonical import Count, Hex32, Message, Word, decode
 from lydite.messages.statement import Subject
 
-ReceiptId = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$")]
-Timestamp = Annotated[str, msgspec.Meta(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$")]
+ReceiptId = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}\Z")]
+Timestamp = Annotated[
+    str,
+    msgspec.Meta(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z\Z"),
+]
 Outcome = Literal["complete", "aborted", "refused"]
 
 
