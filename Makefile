@@ -21,6 +21,7 @@ GO_TOOLS := golang-go golang-golang-x-mod-dev
 help: ## say what there is
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
 	@echo "  make bench-NAME   measure, with a peer on the same work: $(BENCHES)"
+	@echo "ARGS is handed on: make demo ARGS=--json, make example ARGS=--cheat, make test ARGS=tests/cli"
 
 setup: $(STAMP) ## a virtual environment with all that the targets below need
 

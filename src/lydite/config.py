@@ -28,5 +28,7 @@ def load(path: Path, kind: type[T]) -> T:
     except OSError as error:
         raise ConfigurationError(f"cannot read settings {path}: {error.strerror}") from error
     except msgspec.DecodeError as error:
-        raise ConfigurationError(f"settings {path}: {error}") from error
+        raise ConfigurationError(
+            f"settings {path}: {error}; docs/settings.md has every setting"
+        ) from error
     raise ConfigurationError(f"settings {path}: expected a name that ends in .toml or .json")

@@ -124,6 +124,32 @@ def test_what_cannot_be_used_is_one_line_and_leaves_nothing(
     assert sorted(path.name for path in place.iterdir()) == before
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["gateway", "run", "mine/gateway.json"], "there is no key mine/gateway.key in "),
+        (["auditor", "init", "w1/witness.key"], "is not replaced; name a new file"),
+        (["recomputer", "run", "empty.toml"], "docs/settings.md has every setting"),
+        (
+            ["verify", "w1/witness.policy", "--trust", "mine/anchor.json"],
+            "`lydite trust` makes one",
+        ),
+        (["plan", "coverage"], "in a clone of the repository"),
+        (["receipt", "result", KEY[:32]], "lacks --from; as in: lydite receipt result ID --from"),
+        (["receipt", "results", KEY[:32]], "'results' is none of check, result and examine"),
+    ],
+)
+def test_an_error_says_what_to_do(
+    place: Path, words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (place / "empty.toml").write_text("")
+    assert main(gateway()) == 0
+    for key in (place / "mine").glob("*.key"):
+        key.rename(place / key.name)  # as where settings are used from another directory
+    assert main(words) == 2
+    assert said in capsys.readouterr().err
+
+
 def test_a_witness_says_which_port_it_promised(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -190,6 +216,15 @@ def test_a_missing_extra_is_installed_from_a_clone(
     said = capsys.readouterr().err
     assert "pip install '.[plot]'" in said
     assert "lydite[" not in said
+
+
+def test_a_step_that_needs_more_than_its_command_names_its_own_extra(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "rich.console", None)
+    monkeypatch.delitem(sys.modules, "lydite.cli.gateway_demo", raising=False)
+    assert main(["gateway", "demo"]) == 2
+    assert "pip install '.[demo]'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -168,7 +168,11 @@ def _promised(statement: Receipt, said: bytes, served: Served, own: Compact) -> 
 def _same(statement: Receipt, own: Exchange) -> None:
     asked = commit_request(own.salt, own.path, own.request).hex()
     if not hmac.compare_digest(asked, statement.predicate.request.commitment):
-        raise VerificationError(Reason.BAD_COMMITMENT, "the receipt is about another request")
+        raise VerificationError(
+            Reason.BAD_COMMITMENT,
+            "the receipt is about another request: another path than "
+            f"{own.path.decode('ascii', 'replace')}, another salt, or other bytes",
+        )
     answered = commit_response(own.salt, own.response).hex()
     if not hmac.compare_digest(answered, statement.subject[0].digest.sha256):
         raise VerificationError(Reason.BAD_COMMITMENT, "the receipt is about another answer")

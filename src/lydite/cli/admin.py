@@ -56,7 +56,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def _configure_order(order: argparse.ArgumentParser) -> None:
-    order.add_argument("action", help="what to do, as in docs/admin.md")
+    order.add_argument(
+        "action",
+        metavar="ACTION",
+        help="what to do: " + ", ".join(instruction.ACTIONS),
+    )
     order.add_argument("--anchor", type=Path, required=True, help="the gateway's anchor.json")
     order.add_argument("--key", type=Path, required=True, help="your key file")
     order.add_argument(
@@ -67,7 +71,7 @@ def _configure_order(order: argparse.ArgumentParser) -> None:
         help="an argument of the action; NAME=@FILE takes a file's content",
     )
     order.add_argument("--why", required=True, help="the reason, for those who read the log")
-    order.add_argument("--valid-s", type=int, default=3600, help="how long it is good for")
+    order.add_argument("--valid-s", type=int, default=3600, help="seconds for which it is good")
     order.add_argument("--dry-run", action="store_true", help="ask only what would happen")
     order.add_argument("--out", type=Path, required=True, help="where to write it")
 

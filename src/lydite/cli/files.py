@@ -45,6 +45,8 @@ def write(path: Path, content: bytes, *, secret: bool = False) -> Path:
             if secret:
                 path.chmod(0o600)
             file.write(content)
+    except FileExistsError as error:
+        raise ConfigurationError(f"{path} exists; name a new file") from error
     except OSError as error:
         raise ConfigurationError(f"cannot write {path}: {error.strerror}") from error
     return path

@@ -60,4 +60,5 @@ def _tell(state: Demonstration, console: Console) -> None:
         f"{state.answers} of them answers, each statement signed and in the witnessed log; "
         f"{state.seconds:.0f} s"
     )
+    console.print(f"settings, keys and logs are in {state.directory}")
     sys.stdout.flush()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 from lydite import __version__
+from lydite.cli.examples import EXAMPLES
 from lydite.cli.reports import EXIT_CODES
 from lydite.errors import (
     FormatError,
@@ -18,24 +19,28 @@ from lydite.errors import (
 from lydite.messages.tier import Tier
 
 COMMANDS = {
-    "verify": "check a bundle offline: is this evidence good?",
     "demo": "one honest provider and six that cheat, judged before your eyes",
     "example": "a whole deployment: client, nginx, gateways, two model servers, recomputer",
+    "verify": "check a bundle offline: is this evidence good?",
+    "receipt": "check the receipt of your own request",
+    "trust": "write the trust file by which a relying party checks bundles",
+    "log": "read a transparency log, prove and check entries",
+    "plot": "draw how the evidence in bundles grew, audit by audit",
     "gateway": "sit in front of a model server and give a receipt for every answer",
+    "engine": "serve a local model over the OpenAI API with a reproducible sampler",
     "admin": "order a gateway to do something, as k of n officers",
     "auditor": "recompute drawn requests and write what was found into the log",
     "recomputer": "route requests, recompute drawn ones, and act on what is found",
     "meter": "weigh what every answer of a gateway can carry out, and tell it",
-    "engine": "serve a local model over the OpenAI API with a reproducible sampler",
-    "receipt": "check the receipt of your own request",
-    "plot": "draw how the evidence in bundles grew, audit by audit",
-    "log": "read a transparency log, prove and check entries",
     "witness": "cosign the checkpoints of logs that only grow",
     "beacon": "local public randomness, for development",
-    "trust": "write the trust file by which a relying party checks bundles",
     "plan": "what verification costs and buys: rollout, coverage, upload, physical checks",
 }
-"""Every command and what it is for; the module of the same name in this room runs it."""
+"""Every command and what it is for, as one meets them: to see and to check, to serve, to audit; the
+module of the same name in this room runs it."""
+
+_LONGEST_COMMAND = 14
+"""Columns of the longest command's name, indented: the summary stays beside it."""
 
 
 class Command(Protocol):
@@ -68,7 +73,8 @@ def main(argv: list[str] | None = None) -> int:
         complain(str(error), error.reason)
         return _exit_code(error)
     except ModuleNotFoundError as error:
-        return _explain_missing(name, error)
+        step = " ".join(words[:2])
+        return _explain_missing(step if step in _EXTRAS else name, error)
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
@@ -92,6 +98,10 @@ def complain(message: str, reason: Reason, hint: str | None = None) -> None:
 class _Help(argparse.HelpFormatter):
     """Says what holds where an option is not given, unless its help does already."""
 
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog)
+        self._action_max_length = _LONGEST_COMMAND
+
     def _get_help_string(self, action: argparse.Action) -> str | None:
         plain = isinstance(action.default, str | int | Path) and action.nargs != 0
         said = action.help is None or "default" in action.help
@@ -99,13 +109,24 @@ class _Help(argparse.HelpFormatter):
 
 
 class _Parser(argparse.ArgumentParser):
-    """Knows its sub-commands, which are made alike, and itself: ``parser`` of what it parsed."""
+    """Knows its sub-commands, which are made alike, and itself: ``parser`` of what it parsed.
+
+    Its help ends with an example that can be copied, or says where there are some.
+    """
 
     commands: "argparse._SubParsersAction[_Parser]"
 
     def __init__(self, **fields: Any) -> None:
         super().__init__(formatter_class=_Help, **fields)
         self.set_defaults(parser=self)
+
+    def format_help(self) -> str:
+        """Return what ``--help`` prints."""
+        example = EXAMPLES.get(self.prog.partition(" ")[2])
+        if example is not None:
+            return f"{super().format_help()}\nexample:\n  {example}\n"
+        inner = "COMMAND" if self.prog == "lydite" else "STEP"
+        return f"{super().format_help()}\n`{self.prog} {inner} --help` has options and an example\n"
 
 
 def _parser() -> _Parser:
@@ -140,6 +161,7 @@ def _explain_missing(name: str, error: ModuleNotFoundError) -> int:
 _EXTRAS = {
     **{name: name for name in ("auditor", "demo", "engine", "gateway", "plot", "recomputer")},
     "example": "demo",
+    "gateway demo": "demo",
     "meter": "auditor",
     "plan": "plot",
 }

@@ -129,6 +129,11 @@ def _rollout_figures(inputs: rollout.Rollout) -> dict[str, float]:
 
 
 def _coverage(arguments: argparse.Namespace) -> Result:
+    if not arguments.results.exists():
+        raise ConfigurationError(
+            f"there are no results at {arguments.results}; run this in a clone of the repository, "
+            "or name its file with --results"
+        )
     results = read(arguments.results)
     strengths = evidence_power.parse(results)
     question = taken(arguments, coverage.Question)

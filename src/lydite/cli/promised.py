@@ -46,5 +46,7 @@ def _served(url: str) -> bytes | None:
         if error.code == http.HTTPStatus.NOT_FOUND:
             return None
         raise UnavailableError(f"{url}: HTTP {error.code}") from error
+    except urllib.error.URLError as error:
+        raise UnavailableError(f"{url} cannot be reached: {error.reason}") from error
     except (OSError, ValueError, http.client.HTTPException) as error:
         raise UnavailableError(f"{url}: {error}") from error

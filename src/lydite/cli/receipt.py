@@ -80,7 +80,12 @@ def _ask(arguments: argparse.Namespace) -> int:
     """Ask a recomputer about one request and check what it answers."""
     question, wanted, source = arguments.receipt, arguments.id, arguments.source
     if question not in _QUESTIONS or wanted is None or source is None:
-        raise ConfigurationError("ask with: receipt result ID --from URL, or examine for result")
+        raise ConfigurationError(
+            f"`lydite receipt {question}` lacks {'an ID' if wanted is None else '--from'}; as in: "
+            "lydite receipt result ID --from http://127.0.0.1:8090"
+            if question in _QUESTIONS
+            else f"{question!r} is none of check, result and examine"
+        )
     if not re.fullmatch("[0-9a-f]{32}", wanted):
         raise ConfigurationError(f"{wanted!r} is no receipt id, 32 characters in hexadecimal")
     own = _own(arguments)
@@ -113,6 +118,8 @@ def _fetch(place: str, body: bytes | None = None) -> bytes:
     except urllib.error.HTTPError as error:
         said = error.read(300).decode("utf-8", "replace")
         raise UnavailableError(f"{place}: HTTP {error.code}: {said}") from error
+    except urllib.error.URLError as error:
+        raise UnavailableError(f"{place} cannot be reached: {error.reason}") from error
     except (OSError, ValueError, http.client.HTTPException) as error:
         raise UnavailableError(f"{place}: {error}") from error
 

@@ -77,7 +77,9 @@ def load_trust(given: Path | None) -> Trust:
     try:
         return trust.parse(read_message(Path(chosen)))
     except FormatError as error:
-        raise ConfigurationError(f"trust file {chosen}: {error}") from error
+        raise ConfigurationError(
+            f"trust file {chosen}: {error}; `lydite trust` makes one from anchors"
+        ) from error
 
 
 def _report(check: Callable[[Trust], Report], given: Path | None) -> Report:

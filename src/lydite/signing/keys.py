@@ -57,6 +57,10 @@ def create(path: Path) -> Signer:
     seed = os.urandom(32)
     try:
         _write(path, seed.hex() + "\n")
+    except FileExistsError as error:
+        raise ConfigurationError(
+            f"key {path} exists, and is not replaced; name a new file"
+        ) from error
     except OSError as error:
         raise ConfigurationError(f"cannot create key {path}: {error.strerror}") from error
     return Signer(seed)
@@ -127,6 +131,9 @@ def _read(path: Path) -> str:
         if path.stat().st_mode & 0o077:
             raise ConfigurationError(f"key {path} is readable by others; run chmod 600 on it")
         return path.read_text().strip()
+    except FileNotFoundError as error:
+        place = "" if path.is_absolute() else f" in {Path.cwd()}"
+        raise ConfigurationError(f"there is no key {path}{place}") from error
     except OSError as error:
         raise ConfigurationError(f"cannot read key {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:

@@ -79,7 +79,9 @@ def lock(path: Path) -> int:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         os.close(descriptor)
-        raise ConfigurationError(f"{path.parent} is in use by another process") from error
+        raise ConfigurationError(
+            f"{path.parent} is in use by another process; is the same service running already?"
+        ) from error
     return descriptor
 
 

@@ -22,7 +22,7 @@ SIGNATURE = "model.sig"
 LAYOUT = "layout.json"
 _BUNDLE_BYTES = 64 * 1024 * 1024
 _logger = logging.getLogger(__name__)
-_EXTRA = "model signatures need lydite[upload]"
+_EXTRA = "model signatures need lydite[upload]; in a clone: pip install '.[upload]'"
 
 
 class Anchors(NamedTuple):

@@ -255,4 +255,7 @@ class Control:
         token = self._office.token
         given = b"".join(heads.values(request.fields, b"authorization"))
         if token is None or not hmac.compare_digest(given, b"Bearer " + token.encode()):
-            raise VerificationError(Reason.UNKNOWN_KEY, "the auditor's bearer token is needed")
+            raise VerificationError(
+                Reason.UNKNOWN_KEY,
+                "the auditor's bearer token is needed: audit_token of the gateway's settings",
+            )

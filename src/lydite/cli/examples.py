@@ -1,0 +1,54 @@
+"""One command line for each command and step, shown by its ``--help``: copy it, then change it.
+
+Knows no parser; a test holds every example to the parser of its own command.
+"""
+
+EXAMPLES = {
+    "demo": "lydite demo",
+    "example": "lydite example --cheat",
+    "verify": "lydite verify out/demo/latest/honest.bundle.json --trust out/demo/latest/trust.json",
+    "receipt": "lydite receipt http://127.0.0.1:8088/v1/receipts/ID --trust trust.json"
+    " --salt SALT --path /v1/completions --request request --response response",
+    "trust": "lydite trust mine/anchor.json --auditor KEY --witnesses w1/witness.policy"
+    " --beacon beacon/chain.json --reference data/reference/tokens/lydite-base.json"
+    " --out trust.json",
+    "log status": "lydite log status http://127.0.0.1:8088",
+    "log mirror": "lydite log mirror http://127.0.0.1:8088 --trust trust.json",
+    "log story": "lydite log story http://127.0.0.1:8088 --trust trust.json"
+    " --authority mine/gateway.json",
+    "log prove": "lydite log prove http://127.0.0.1:8088 3 --trust trust.json",
+    "log check": "lydite log check entry-3.tlog-proof entry-3 --trust trust.json",
+    "plot": "lydite plot out/demo/latest/*.bundle.json --trust out/demo/latest/trust.json"
+    " --out evidence.png",
+    "gateway init": "lydite gateway init mine --name mine.example/log"
+    " --model models/lydite-base --upstream http://127.0.0.1:8000",
+    "gateway run": "lydite gateway run mine/gateway.json",
+    "gateway seal": "lydite gateway seal mine/gateway.json",
+    "gateway measure": "lydite gateway measure mine/gateway.json",
+    "gateway sign": "lydite gateway sign models/lydite-base --key officer.key --new-key"
+    " --out signed/lydite-base",
+    "gateway upload": "lydite gateway upload models/lydite-base --to http://127.0.0.1:8089",
+    "gateway demo": "lydite gateway demo",
+    "engine": "lydite engine --model models/lydite-base --port 8000",
+    "admin key": "lydite admin key ada.key",
+    "admin order": "lydite admin order set-upstreams --set urls=http://127.0.0.1:8001"
+    ' --anchor mine/anchor.json --key ada.key --why "a new server" --out order.json',
+    "admin agree": "lydite admin agree order.json --key bo.key",
+    "admin show": "lydite admin show order.json",
+    "admin send": "lydite admin send order.json --to http://127.0.0.1:8091",
+    "auditor init": "lydite auditor init auditor.key",
+    "auditor run": "lydite auditor run auditor.toml --once",
+    "recomputer init": "lydite recomputer init recomputer --name recomputer.example/log",
+    "recomputer run": "lydite recomputer run recomputer/recomputer.toml",
+    "meter init": "lydite meter init meter.key",
+    "meter run": "lydite meter run meter.toml",
+    "witness init": "lydite witness init w1 --name w1.example --port 8101",
+    "witness run": "lydite witness run w1 --anchor mine/anchor.json",
+    "beacon init": "lydite beacon init beacon --period 1",
+    "beacon run": "lydite beacon run beacon --port 8100",
+    "plan rollout": "lydite plan rollout --teams 2000 --wage 80",
+    "plan coverage": "lydite plan coverage --share 0.05 --vary servers=100,1000,10000",
+    "plan upload": "lydite plan upload --size 500e9 --link 25",
+    "plan checklist": "lydite plan checklist --attested attested.json",
+}
+"""The words behind ``lydite`` that make a command, and an example of it."""
