@@ -104,7 +104,9 @@ def _lay(path: Path, threads: ThreadPoolExecutor) -> Laid:
     try:
         from blake3 import blake3
     except ModuleNotFoundError as error:
-        raise ConfigurationError("a layout needs lydite[upload]; in a clone: pip install '.[upload]'") from error
+        raise ConfigurationError(
+            "a layout needs lydite[upload]; in a clone: pip install '.[upload]'"
+        ) from error
     size = path.stat().st_size
     if not size:
         return Laid(name=path.name, pieces=())

@@ -173,7 +173,9 @@ def _blake3_of(paths: Sequence[Path]) -> list[bytes]:
     try:
         from blake3 import blake3
     except ModuleNotFoundError as error:
-        raise ConfigurationError("BLAKE3 digests need lydite[upload]; in a clone: pip install '.[upload]'") from error
+        raise ConfigurationError(
+            "BLAKE3 digests need lydite[upload]; in a clone: pip install '.[upload]'"
+        ) from error
     return [blake3(max_threads=blake3.AUTO).update_mmap(path).digest() for path in paths]
 
 
