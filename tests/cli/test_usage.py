@@ -1,6 +1,7 @@
 """What a person gets wrong: one line and exit code 2, and nothing is left half made."""
 
 import json
+import socket
 import sys
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 
 from lydite.appraisal.report import Report
 from lydite.cli.main import main
+from lydite.cli.patience import before_hashing
 from lydite.cli.reports import render
 from lydite.errors import Reason
 from lydite.laboratory.bigram import Bigram
@@ -216,6 +218,39 @@ def test_a_missing_extra_is_installed_from_a_clone(
     said = capsys.readouterr().err
     assert "pip install '.[plot]'" in said
     assert "lydite[" not in said
+
+
+@pytest.mark.parametrize(("size", "said"), [(1_000, ""), (3_000_000_000, "hashing 3 GB of ")])
+def test_a_terminal_is_told_before_a_large_model_is_hashed(
+    size: int,
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with (tmp_path / "model.safetensors").open("wb") as file:
+        file.truncate(size)
+    before_hashing(tmp_path)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    before_hashing(tmp_path)
+    assert capsys.readouterr().err.startswith(said)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["beacon", "run", "beacon"], ["witness", "run", "w1", "--anchor", "mine/anchor.json"]],
+)
+def test_a_port_that_is_taken_is_named(
+    place: Path, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        assert main(gateway()) == 0
+        policy = (place / "w1" / "witness.policy").read_text().replace("8101", port)
+        (place / "w1" / "witness.policy").write_text(policy)
+        assert main([*words, "--port", port]) == 2
+    assert f"127.0.0.1:{port}: Address already in use" in capsys.readouterr().err
 
 
 def test_a_step_that_needs_more_than_its_command_names_its_own_extra(

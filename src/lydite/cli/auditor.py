@@ -14,6 +14,7 @@ from lydite.auditor.gateway_client import GatewayClient
 from lydite.auditor.service import Auditor
 from lydite.auditor.settings import Gateway, Settings
 from lydite.cli.files import read_message
+from lydite.cli.patience import before_hashing
 from lydite.engines.weights import check_root
 from lydite.errors import ConfigurationError, FormatError, LyditeError, VerificationError
 from lydite.evidence.tokens import reference as references
@@ -59,6 +60,7 @@ def _auditors(settings: Settings) -> list[tuple[Gateway, Auditor]]:
     if settings.policy is not None:
         rules = policy.parse(read_message(Path(settings.policy)))
     reference = references.parse(read_message(Path(settings.reference)))
+    before_hashing(Path(settings.model))
     check_root(Path(settings.model), reference.weights_root)
     signer = keys.load(Path(settings.key))
     exact = TransformersEngine.load(Path(settings.model), "fp32")

@@ -2,6 +2,7 @@
 
 import argparse
 
+from lydite.cli.patience import before_hashing
 from lydite.engines import serve
 
 
@@ -13,4 +14,5 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until told to stop."""
+    before_hashing(arguments.model)
     return serve.run(arguments)

@@ -13,6 +13,7 @@ from lydite import config
 from lydite.appraisal.trust import Anchor
 from lydite.cli import gateway_weights, sealing
 from lydite.cli.files import new_directory, read, read_message, write
+from lydite.cli.patience import before_hashing
 from lydite.engines.weights import ALGORITHMS, measure
 from lydite.errors import ConfigurationError, FormatError
 from lydite.gateway import running, settings
@@ -113,6 +114,7 @@ def _init(arguments: argparse.Namespace) -> int:
     """Make a gateway's directory, whole or not at all: whatever can be wrong is looked at first."""
     directory: Path = arguments.directory
     made = _settings(arguments)
+    before_hashing(arguments.model)
     root = measure(arguments.model, arguments.hash).root
     with new_directory(directory) as place:
         signers = {role: keys.create(place / f"{role}.key") for role in _ROLES}

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from lydite.cli.files import new_directory, read
+from lydite.cli.patience import before_hashing
 from lydite.engines.weights import ALGORITHMS
 from lydite.gateway.modes import bundles
 from lydite.gateway.modes.sending import Outcome, send
@@ -42,6 +43,7 @@ def add_steps(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
 def sign(arguments: argparse.Namespace) -> int:
     """Write model signature, layout and public key into a new directory."""
     with new_directory(arguments.out) as place:
+        before_hashing(arguments.model)
         if arguments.new_key:
             bundles.create_key(arguments.key)
         listed = bundles.sign(arguments.model, arguments.key, place, arguments.hash)
@@ -59,6 +61,7 @@ def upload(arguments: argparse.Namespace) -> int:
     token = None
     if arguments.token_file is not None:
         token = read(arguments.token_file).decode("ascii", "replace").strip()
+    before_hashing(arguments.model)
     outcome = send(
         arguments.model,
         arguments.to,

@@ -10,6 +10,7 @@ from lydite.auditor import meter
 from lydite.auditor.gateway_client import GatewayClient
 from lydite.auditor.settings import Meter as Settings
 from lydite.cli.files import read_message
+from lydite.cli.patience import before_hashing
 from lydite.engines.weights import check_root
 from lydite.errors import ConfigurationError
 from lydite.evidence.egress import reference as references
@@ -55,6 +56,7 @@ def _meters(settings: Settings) -> list[tuple[str, meter.Meter]]:
     from lydite.engines.transformers_engine import TransformersEngine
 
     reference = references.parse(read_message(Path(settings.reference)))
+    before_hashing(Path(settings.model))
     check_root(Path(settings.model), reference.weights_root)
     signer = keys.load(Path(settings.key))
     engine = TransformersEngine.load(Path(settings.model), settings.dtype, 1)

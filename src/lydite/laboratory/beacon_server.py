@@ -132,8 +132,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         signer = keys.load(options.key)
         source = LocalBeacon(signer, options.period, genesis_time_s=options.genesis)
         server = BeaconServer(source, options.host, options.port)
-    except (LyditeError, OSError) as error:
+    except LyditeError as error:
         sys.stderr.write(f"lydite: error: {error}\n")
+        return 2
+    except OSError as error:
+        place = f"{options.host}:{options.port}"
+        sys.stderr.write(f"lydite: error: cannot listen on {place}: {error.strerror}\n")
         return 2
     chain = source.chain
     with server, contextlib.suppress(KeyboardInterrupt):

@@ -269,8 +269,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         identity = witness.Witness(options.name, keys.load(options.key), logs)
         keeper = Keeper(identity, options.state)
         server = WitnessServer(keeper, options.host, options.port, _say)
-    except (LyditeError, OSError) as error:
-        sys.stderr.write(f"witness: error: {error}\n")
+    except LyditeError as error:
+        sys.stderr.write(f"lydite: error: {error}\n")
+        return 2
+    except OSError as error:
+        place = error.filename or f"{options.host}:{options.port}"
+        sys.stderr.write(f"lydite: error: cannot use {place}: {error.strerror}\n")
         return 2
     with server, contextlib.suppress(KeyboardInterrupt):
         sys.stdout.write(json.dumps({"url": server.url, "vkey": str(identity.key)}) + "\n")

@@ -135,6 +135,8 @@ def create_key(path: Path) -> None:
     try:
         path.touch(mode=0o600, exist_ok=False)
         path.write_bytes(text)
+    except FileExistsError as error:
+        raise ConfigurationError(f"key {path} exists; leave out --new-key to use it") from error
     except OSError as error:
         raise ConfigurationError(f"cannot create key {path}: {error.strerror}") from error
 
