@@ -12,6 +12,7 @@ together from them at random how often an honest one of a million tokens would b
 import argparse
 import hashlib
 import json
+import math
 import random
 import statistics
 import time
@@ -40,6 +41,11 @@ SESSIONS = 2000
 BUDGET = Egress.__struct_defaults__[0]
 BELOW_THE_FLOOR = ("refusal to stop", "seeds drawn again")
 """Methods without a goal: what they say is a small part of what the same tokens can carry."""
+SECRET_PLACES = {
+    "top-256 at one in 10, secret places": 8,
+    "any token at one in 100, secret places": 10,
+}
+"""Methods whose places only sender and receiver know, and the bits that each place says."""
 
 
 class Lab:
@@ -53,6 +59,8 @@ class Lab:
         self.sender = Model(load_model(MODELS / name, "bf16"), self.engine)
         prompts = json.loads((DATA / "tokens" / "prompts.json").read_text("utf-8"))
         self.ids = [render(self.engine.codec, prompt) for prompt in prompts]
+        self.kernels: list[int] = []
+        self.ranks: list[int] = []
         self.weighed = 0
         self.weighing_s = 0.0
 
@@ -68,7 +76,10 @@ class Lab:
         """Return the bits that one answer is charged."""
         started = time.process_time()
         claims = Claims(output_ids=answer.output_ids, ending=ending)
-        charged = ledger.charge(self.scale.of_tokens(answer, claims)).micro_bits / 1e6
+        finding = self.scale.of_tokens(answer, claims)
+        charged = ledger.charge(finding).micro_bits / 1e6
+        self.kernels += finding.values("kernel")
+        self.ranks += finding.values("rank")
         self.weighing_s += time.process_time() - started
         self.weighed += len(answer.output_ids)
         return charged
@@ -81,6 +92,7 @@ def method_row(lab: Lab, name: str, answers: int, sampling: Sampling) -> dict[st
     sent, payload = lab.sender.send(METHODS[name], questions, secret)
     check_received(secret, payload, lab.sender.receive(METHODS[name], sent))
     ledger = Ledger(lab.reference)
+    lab.kernels, lab.ranks = [], []
     bound = sum(lab.charge(ledger, claims_of(one), "cut" if one.cut else "whole") for one in sent)
     tokens = sum(len(one.output_ids) for one in sent)
     ratio = bound / max(payload, 1)
@@ -96,6 +108,22 @@ def method_row(lab: Lab, name: str, answers: int, sampling: Sampling) -> dict[st
         "goal": goal,
         "holds": bound >= payload and (goal is None or ratio <= goal),
     }
+
+
+def told_row(lab: Lab, name: str, bits: int, payload: int) -> dict[str, Any]:
+    """Return what the last method costs in the best code of one who is told all but the places.
+
+    He knows that every so many tokens one of the likeliest ``2^bits`` is chosen, and how often; a
+    code that is not told that cannot do better, whatever it learns.
+    """
+    share = payload / bits / len(lab.kernels)
+    least = 0.0
+    for kernel, rank in zip(lab.kernels, lab.ranks, strict=True):
+        chosen = 2.0**-bits if rank < 1 << bits else 0.0
+        least -= math.log2((1 - share) * 2.0 ** (-kernel / 1e6) + share * chosen)
+    print(f"{name:42} told all but the places {least:9.0f} {least / payload:7.2f}")
+    row = plain(f"{name}: bits for one who is told all but the places", least, "bits")
+    return {**row, "peer": payload, "peer_name": "bits received", "ratio": least / payload}
 
 
 def claims_of(sent: Sent) -> TokenClaims:
@@ -167,6 +195,8 @@ def main() -> None:
         if name.startswith(arguments.only):
             more = 8 if name == "refusal to stop" else 2 if "100" in name or name == "length" else 1
             rows.append(method_row(lab, name, more * arguments.answers, DRAWN))
+            if name in SECRET_PLACES:
+                rows.append(told_row(lab, name, SECRET_PLACES[name], rows[-1]["peer"]))
     rate = lab.weighed / lab.weighing_s
     rows.append(plain("weighed, one core, pass and code", rate, "tokens per CPU second"))
     lab.engine.close()

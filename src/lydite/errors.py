@@ -106,6 +106,8 @@ class Reason(enum.StrEnum):
     """Too many answers wait for the egress meter, so no further one is given."""
     EGRESS_SILENT = "egress-silent"
     """The egress meter has been silent for too long, so no further answer is given."""
+    EGRESS_ACCOUNTS = "egress-accounts"
+    """The accounts of egress are gone, altered or an old copy: nothing is given until renewed."""
     DISK_FULL = "disk-full"
     """The log cannot be written, so nothing is handed out."""
     VAULT_FULL = "vault-full"

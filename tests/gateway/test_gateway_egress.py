@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from lydite.errors import Reason, StorageError
 from lydite.evidence.egress.claims import Outflow
 from lydite.gateway import wire
+from lydite.gateway.egress import egress_notes
 from lydite.gateway.egress.accounts import Accounts
 from lydite.gateway.egress.pacing import Pacer, gap_micro
 from lydite.gateway.service import Gateway
@@ -41,6 +42,7 @@ from tests.gateway.test_gateway_crash import Process
 
 METER = Signer(b"m" * 32)
 TOKEN = "the token of the meter"
+KEY = b"k" * 32
 BEARER = b"Authorization: Bearer %s\r\n" % TOKEN.encode()
 MICRO = 1_000_000
 
@@ -91,6 +93,10 @@ def score(note: Outflow, bits: int, by: Signer = METER) -> bytes:
         issued="2026-11-20T00:00:00.000Z",
     )
     return sign_envelope(encode(Score(subject=subject("opening", opened), predicate=said)), by)
+
+
+def key_of(gateway: Gateway) -> bytes:
+    return egress_notes.key_of(gateway._stamp, "accounts")
 
 
 def settle(gateway: Gateway, bits: int) -> None:
@@ -196,7 +202,7 @@ def test_no_charge_is_forgotten_when_the_process_dies(bench: Bench, tmp_path: Pa
     assert say(gateway).status == 200
     now = accounts(gateway)
     shutil.copytree(bench.directory / "killed" / "state" / "egress", tmp_path / "egress")
-    left = Accounts(tmp_path / "egress" / "accounts.jsonl")
+    left = Accounts(tmp_path / "egress" / "accounts.jsonl", key_of(gateway))
     assert left.charged_by_all(now["day"]) == now["chargedMicro"]
     assert left.waiting() == now["waitingMicro"] > 0
     left.close_file()
@@ -204,11 +210,11 @@ def test_no_charge_is_forgotten_when_the_process_dies(bench: Bench, tmp_path: Pa
 
 def test_a_stream_is_charged_before_it_leaves(tmp_path: Path) -> None:
     path = tmp_path / "accounts.jsonl"
-    first = Accounts(path)
+    first = Accounts(path, KEY)
     first.open("a" * 32, "s", 7, 1_000)
     first.more("a" * 32, 5_000)
     first.close_file()  # and the process dies
-    second = Accounts(path)
+    second = Accounts(path, KEY)
     assert second.waiting("s") == 5_000
     assert second.running() == ["a" * 32]
     second.close("a" * 32, 0, 5_000)  # no receipt: no score will come
@@ -217,18 +223,18 @@ def test_a_stream_is_charged_before_it_leaves(tmp_path: Path) -> None:
 
 def test_a_torn_line_is_left_out_and_a_damaged_one_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "accounts.jsonl"
-    first = Accounts(path)
+    first = Accounts(path, KEY)
     first.open("a" * 32, "s", 7, 1_000)
     first.close("a" * 32, 3, 900, 50)
     first.close_file()
     whole = path.read_bytes()
     path.write_bytes(whole + b'{"k":"score","ent')
-    torn = Accounts(path)
+    torn = Accounts(path, KEY)
     assert (torn.waiting("s"), torn.charged(7, "s")) == (900, 50)
     torn.close_file()
     path.write_bytes(b"garbage\n" + whole)
     with pytest.raises(StorageError):
-        Accounts(path)
+        Accounts(path, KEY)
 
 
 class _Listener:
@@ -313,7 +319,7 @@ def test_accounts_agree_with_the_obvious_ones(
 ) -> None:
     """The twin: every charge in a list, added up when asked."""
     path = tmp_path_factory.mktemp("twin") / "accounts.jsonl"
-    kept = Accounts(path)
+    kept = Accounts(path, KEY)
     charges: dict[str, tuple[str, int, str]] = {}
     for number, (kind, who, micro) in enumerate(steps):
         name, session = f"{number:032x}", f"s{who}"
@@ -333,7 +339,7 @@ def test_accounts_agree_with_the_obvious_ones(
             key = next(key for key, each in charges.items() if each[2] == str(waiting[0]))
             charges[key] = (charges[key][0], micro, "scored")
     kept.close_file()
-    again = Accounts(path)
+    again = Accounts(path, KEY)
     for found in (kept, again):
         for session in ("s0", "s1", "s2"):
             mine = [each for each in charges.values() if each[0] == session]

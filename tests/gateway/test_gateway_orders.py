@@ -13,6 +13,7 @@ from lydite.cli.main import main
 from lydite.errors import ConfigurationError
 from lydite.gateway.office import deeds, resealing
 from lydite.gateway.service import Gateway
+from lydite.gateway.settings import Egress
 from lydite.messages import entry, instruction
 from lydite.messages.canonical import encode
 from lydite.sampling import vrf
@@ -21,7 +22,14 @@ from tests.gateway.conftest import Bench
 from tests.gateway.raw_client import ask, get, play
 from tests.gateway.scripted_engine import chat, plain
 
-ACTIONS = ("cut-power", "reload-settings", "resume-serving", "set-upstreams", "stop-serving")
+ACTIONS = (
+    "cut-power",
+    "reload-settings",
+    "resume-serving",
+    "set-egress-budget",
+    "set-upstreams",
+    "stop-serving",
+)
 
 
 class Governed:
@@ -175,3 +183,21 @@ def test_the_known_actions_are_those_that_gateways_have() -> None:
             keys = returned.keys if isinstance(returned, ast.Dict) else []
             found |= {key.value for key in keys if isinstance(key, ast.Constant)}
     assert sorted(found) == list(instruction.ACTIONS)
+
+
+def test_a_budget_that_was_ordered_is_in_the_log_and_in_no_file(governed: Governed) -> None:
+    """Whoever writes in the state directory raises no budget; what officers set outlives it."""
+    governed.bench.stop(governed.gateway)
+    governed.changes["egress"] = Egress(meters=("00" * 32,), token="a token of some length")
+    governed.start()
+    assert governed.order("set-egress-budget", "ada", "bo", options=("--set", "bits=77")) == 0
+    raised = ("--set", "bits=99", "--set", "session=anonymous")
+    assert governed.order("set-egress-budget", "ada", "bo", options=(*raised, "--dry-run")) == 0
+    governed.bench.stop(governed.gateway)
+    state = Path(governed.gateway._settings.state)
+    assert b"budget" not in (state / "egress" / "accounts.jsonl").read_bytes()
+    governed.start()
+    assert governed.gateway.egress is not None
+    allowance = governed.gateway.egress.allowance
+    assert allowance.budget("day", "") == 77_000_000
+    assert allowance.budget("session", "anonymous") == 65_536_000_000

@@ -156,6 +156,9 @@ _WORDS: dict[str, Callable[[Fields], str]] = {
     ),
     "audit-epoch": lambda said: f"epoch {said['epoch']} drew from {said['first']} on",
     "cannot": lambda said: f"nobody serves {said['model']}",
+    "egress-accounts": lambda said: (
+        f"accounts of egress {'begun anew' if said['renewed'] else 'stand'} at line {said['lines']}"
+    ),
     "egress-notice": _notice,
     "gateway-mode": _mode,
     "inference-audit": lambda said: f"examined entry {said['entry']}",

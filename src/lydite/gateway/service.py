@@ -172,6 +172,8 @@ class Gateway:
             self._settings, self._journal, self._keeper.vault, self._recorder, self._stamp
         )
         rows = () if self._egress is None else EgressRoutes(self._egress).rows()
+        if self._egress is not None:
+            await self._egress.begin()
         self._control = Control(self._office(), rows)
         await self._keeper.recall()
         self.operations = Operations(

@@ -9,6 +9,7 @@ import msgspec
 
 from lydite.appraisal.authority import Authority
 from lydite.evidence.egress.profile import Bounds
+from lydite.messages.canonical import Hex32
 from lydite.sampling.beacon import Chain
 
 Durability = Literal["group-fsync", "process"]
@@ -123,11 +124,19 @@ class Egress(_Frozen, frozen=True, kw_only=True):
     token: Annotated[str, msgspec.Meta(min_length=16)]
     budget_bits_session: Positive = 65_536
     budget_bits_day: Positive = 1_048_576
+    clients: tuple[Hex32, ...] = ()
+    """SHA-256 of each Authorization that has a session of its own; all others share one session,
+    ``anonymous``. Empty: each has its own."""
+    budget_bits_anonymous: Positive = 131_072
+    """With ``clients``: the part of the day's budget that is for ``anonymous``, and for nobody
+    else; known clients have the rest."""
     alarm_ppm: Annotated[int, msgspec.Meta(gt=0, le=1_000_000)] = 500_000
-    unscored_bits_session: Positive = 1 << 22
+    unscored_bits_session: Positive = 1 << 20
     """What one session may carry out, charged by size, before its scores come."""
-    unscored_bits: Positive = 1 << 28
+    unscored_bits: Positive = 1 << 25
     """The same for all sessions together."""
+    anchor_s: Positive = 60
+    """How often the log is told how far the accounts have come; an older copy is refused."""
     silent_ms: Annotated[int, msgspec.Meta(ge=0)] = 0
     """How long answers may wait for any score before no more are given; 0: for ever."""
     pace_ms: Annotated[int, msgspec.Meta(ge=0, le=10_000)] = 0

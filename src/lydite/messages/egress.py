@@ -90,6 +90,33 @@ class Notice(Message, frozen=True, kw_only=True):
     predicate: NoticePredicate
 
 
+class StandingPredicate(Message, frozen=True, kw_only=True):
+    """How far the file of accounts had come: its newest line's number and authentication code.
+
+    ``renewed``: officers had it begun anew, since what lay there was not believed.
+    """
+
+    lines: Count
+    code: Hex32
+    renewed: bool
+    provider: Word
+    gateway: Word
+    issued: Timestamp
+
+
+class Standing(Message, frozen=True, kw_only=True):
+    """In-toto Statement whose subject is the accounts, by the code of their newest line."""
+
+    statement_type: Literal["https://in-toto.io/Statement/v1"] = msgspec.field(
+        name="_type", default="https://in-toto.io/Statement/v1"
+    )
+    subject: tuple[Subject]
+    predicate_type: Literal["https://lydite.dev/attestations/egress-accounts/v1"] = (
+        "https://lydite.dev/attestations/egress-accounts/v1"
+    )
+    predicate: StandingPredicate
+
+
 class Flow(Message, frozen=True, kw_only=True):
     """One exchange as its bytes look from outside; for profiles of traffic."""
 
@@ -113,6 +140,11 @@ def parse_score(payload: bytes) -> Score:
 def parse_notice(payload: bytes) -> Notice:
     """Parse a notice's payload, at most 64 KiB, in its one spelling."""
     return decode(payload, Notice, limit=1 << 16)
+
+
+def parse_standing(payload: bytes) -> Standing:
+    """Parse the payload of a statement on accounts, at most 64 KiB, in its one spelling."""
+    return decode(payload, Standing, limit=1 << 16)
 
 
 def reference_of(score: ScorePredicate) -> Hex32 | None:

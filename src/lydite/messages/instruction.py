@@ -22,6 +22,7 @@ MAX_INSTRUCTION_BYTES = 1 << 18
 ACTIONS = (
     "cut-power",
     "reload-settings",
+    "renew-egress-accounts",
     "reseal",
     "resume-serving",
     "set-egress-budget",

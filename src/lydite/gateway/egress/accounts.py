@@ -1,19 +1,18 @@
 """Accounts of egress: what each session was charged on each day, on disk before it counts.
 
 An answer is charged by its size as it leaves, and by its score when that comes. One file of JSON
-lines, replayed at start: what was charged when the process ended without warning is still charged.
-Knows nothing of budgets' meaning, of HTTP or of scores' signatures.
+lines in a ``Chain``, replayed at start: what was charged when the process ended without warning is
+still charged. Knows nothing of budgets, which the log keeps, of HTTP or of scores' signatures.
 """
 
-import os
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 
 from lydite.errors import Reason, StorageError
+from lydite.gateway.egress.chain import ORIGIN, Anchor, Chain
+from lydite.tlog import disk
 
-Scope = Literal["session", "day"]
 _COMPACT_BYTES = 16 * 1024 * 1024
 
 
@@ -53,14 +52,6 @@ class Scored(_Record, frozen=True, tag="score"):
     micro: int
 
 
-class Raised(_Record, frozen=True, tag="budget"):
-    """A budget was set."""
-
-    scope: Scope
-    session: str
-    micro: int
-
-
 class Kept(_Record, frozen=True, tag="kept"):
     """What a session was charged for good on a day; written when the file is shortened."""
 
@@ -84,7 +75,7 @@ class Newest(_Record, frozen=True, tag="newest"):
     entry: int
 
 
-Line = Opened | More | Closed | Scored | Raised | Kept | Waiting | Newest
+Line = Opened | More | Closed | Scored | Kept | Waiting | Newest
 _decode = msgspec.json.Decoder(Line).decode
 _encode = msgspec.json.Encoder().encode
 
@@ -100,26 +91,56 @@ class Pending(msgspec.Struct):
 class Accounts:
     """Every account, in memory and in one file.
 
+    ``key`` is 32 bytes that only this gateway has. ``anchor`` says how far the file had come when
+    the log was told last, None if it never was.
+
     Raises:
-        StorageError: the file cannot be used, or a line that is whole is not one of ours.
+        StorageError: the file cannot be used; or it is not what was left (``EGRESS_ACCOUNTS``).
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, key: bytes, anchor: Anchor | None = None) -> None:
+        self._chain = Chain(path, key)
+        self._clear()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._replay(anchor)
+        self._shorten()
+
+    def _clear(self) -> None:
         self._running: dict[str, Pending] = {}
         self._waiting: dict[int, Pending] = {}
         self._charged: dict[tuple[int, str], int] = {}
         self._by_day: dict[int, int] = {}
         self._waiting_micro: dict[str, int] = {}
         self._all_waiting = 0
-        self._budgets: dict[tuple[Scope, str], int] = {}
-        self._file = -1
-        self._written = 0
         self.newest = 0
         """The newest entry that was charged, 0 if none was."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._replay()
-        self._shorten()
+
+    @classmethod
+    def nowhere(cls) -> "Accounts":
+        """Return accounts that nothing can be charged to: there is no file."""
+        made = cls.__new__(cls)
+        made._chain = Chain(Path(), b"")
+        made._clear()
+        return made
+
+    @classmethod
+    def anew(cls, path: Path, key: bytes, anchor: Anchor | None) -> "Accounts":
+        """Return accounts without a charge, which the log's ``anchor`` goes on with.
+
+        What lay at ``path`` is kept beside it, for whoever wants to know what became of it.
+
+        Raises:
+            StorageError: the disk refuses.
+        """
+        made = cls.__new__(cls)
+        made._chain = Chain(path, key)
+        made._clear()
+        with disk.failures("put the accounts of egress aside"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.exists():
+                path.replace(path.with_suffix(".refused"))
+        made._chain.renew([], anchor or ORIGIN)
+        return made
 
     # What happens to an answer.
 
@@ -148,10 +169,6 @@ class Accounts:
         if found is not None:
             self._write(Scored(entry, found.micro))
 
-    def set_budget(self, scope: Scope, session: str, micro: int) -> None:
-        """Set the budget of one session, or of the day (then ``session`` is empty)."""
-        self._write(Raised(scope, session, micro))
-
     # What the accounts say.
 
     def charged(self, day: int, session: str) -> int:
@@ -177,18 +194,22 @@ class Accounts:
         found = self._waiting.get(entry)
         return None if found is None else found.session
 
-    def budget(self, scope: Scope, session: str, default: int) -> int:
-        """Return the budget that was set, else ``default``."""
-        return self._budgets.get((scope, session), default)
-
     def sessions(self, day: int) -> list[str]:
         """Return the sessions that were charged on a day, or wait for a score."""
         found = {session for when, session in self._charged if when == day}
         return sorted(found | set(self._waiting_micro))
 
+    def waiting_at(self, entry: int) -> int:
+        """Return the charge by size of an entry that waits for its score."""
+        return self._waiting[entry].micro
+
     def running_micro(self, receipt_id: str) -> int:
         """Return what an answer that is leaving was charged in advance."""
         return self._running[receipt_id].micro
+
+    def running_session(self, receipt_id: str) -> str:
+        """Return whose answer is leaving."""
+        return self._running[receipt_id].session
 
     def running(self) -> list[str]:
         """Return the receipt ids of answers that are leaving."""
@@ -199,61 +220,45 @@ class Accounts:
         self._charged = {key: micro for key, micro in self._charged.items() if key[0] >= day}
         self._by_day = {when: micro for when, micro in self._by_day.items() if when >= day}
 
+    def at(self) -> Anchor:
+        """Return how far the file has come."""
+        return self._chain.at
+
+    def sync(self) -> Anchor:
+        """Make what was written survive a loss of power, and return how far that is; blocks.
+
+        Raises:
+            StorageError: the disk refuses.
+        """
+        return self._chain.sync()
+
     def close_file(self) -> None:
         """Close the file."""
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
+        self._chain.close()
 
     # The file.
 
     def _write(self, line: Line) -> None:
-        data = _encode(line) + b"\n"
-        try:
-            if os.write(self._file, data) != len(data):
-                raise StorageError("the account of egress was not written whole")
-        except OSError as error:
-            raise StorageError(f"cannot write the account of egress: {error.strerror}") from error
+        self._chain.append(_encode(line))
         self._apply(line)
-        self._written += len(data)
-        if self._written > _COMPACT_BYTES:
+        if self._chain.written > _COMPACT_BYTES:
             self._shorten()
 
-    def _replay(self) -> None:
-        try:
-            data = self._path.read_bytes()
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            raise StorageError(f"cannot read the account of egress: {error.strerror}") from error
-        *lines, _torn = data.split(b"\n")  # what is torn was never acted upon
-        for number, line in enumerate(lines, 1):
+    def _replay(self, anchor: Anchor | None) -> None:
+        for line in self._chain.read(anchor) or ():
             try:
                 self._apply(_decode(line))
             except (msgspec.DecodeError, KeyError) as error:
-                where = f"line {number} of the account of egress"
-                raise StorageError(f"{where} is damaged: {error}", Reason.DAMAGED) from error
+                why = f"a line of the account of egress is damaged: {error}"
+                raise StorageError(why, Reason.EGRESS_ACCOUNTS) from error
 
     def _shorten(self) -> None:
-        """Write the file anew: what is charged, what waits, what runs, the budgets."""
+        """Write the file anew: what is charged, what waits, what runs."""
         lines: list[Line] = [Kept(s, day, micro) for (day, s), micro in self._charged.items()]
         lines += [Waiting(n, p.session, p.day, p.micro) for n, p in self._waiting.items()]
         lines += [Opened(i, p.session, p.day, p.micro) for i, p in self._running.items()]
         lines.append(Newest(self.newest))
-        lines += [Raised(scope, s, micro) for (scope, s), micro in self._budgets.items()]
-        data = b"".join(_encode(line) + b"\n" for line in lines)
-        fresh = self._path.with_suffix(".new")
-        try:
-            with fresh.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            fresh.replace(self._path)
-            self.close_file()
-            self._file = os.open(self._path, os.O_WRONLY | os.O_APPEND)
-        except OSError as error:
-            raise StorageError(f"cannot write the account of egress: {error.strerror}") from error
-        self._written = 0
+        self._chain.renew(map(_encode, lines))
 
     def _apply(self, line: Line) -> None:
         match line:
@@ -273,10 +278,8 @@ class Accounts:
             case _:
                 self._recall(line)
 
-    def _recall(self, line: Raised | Kept | Waiting | Newest) -> None:
+    def _recall(self, line: Kept | Waiting | Newest) -> None:
         match line:
-            case Raised(scope, session, micro):
-                self._budgets[scope, session] = micro
             case Kept(session, day, micro):
                 self._charge(Pending(session, day, 0), micro)
             case Waiting(entry, session, day, micro):

@@ -6,8 +6,9 @@ it; so is one whose answers wait for too many scores. Knows nothing of how answe
 """
 
 import asyncio
+import contextlib
+import logging
 import math
-import os
 from collections import Counter, deque
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any, NamedTuple
 from lydite.errors import (
     ConfigurationError,
     FormatError,
+    LyditeError,
     Reason,
     StorageError,
     UnavailableError,
@@ -25,9 +27,10 @@ from lydite.evidence.egress.code import MICRO
 from lydite.gateway import heads
 from lydite.gateway.egress import egress_notes
 from lydite.gateway.egress.accounts import Accounts
+from lydite.gateway.egress.allowance import Allowance
 from lydite.gateway.egress.egress_notes import Note
 from lydite.gateway.egress.pacing import Pacer
-from lydite.gateway.egress.passage import Passage, size_micro
+from lydite.gateway.egress.passage import Passage
 from lydite.gateway.ledger.pairs import Journal
 from lydite.gateway.ledger.receipts import Draft, Stamp
 from lydite.gateway.ledger.recorder import Recorder
@@ -41,8 +44,8 @@ from lydite.gateway.settings import Settings
 from lydite.messages import egress
 from lydite.messages.egress import Flow
 
+_logger = logging.getLogger(__name__)
 _DAY_MS = 86_400_000
-_LISTED = 256
 _EVERY = 16
 _SESSIONS = 1024
 """Sessions whose traffic is profiled at the same time."""
@@ -62,19 +65,24 @@ class Egress:
     """The accounts, and the gate that every metered request passes (a Gate and a Meter)."""
 
     def __init__(self, settings: Limits, place: Place) -> None:
-        """Read the accounts again.
+        """Read the accounts again; ones that are not believed are left as they lie.
 
         Raises:
-            ConfigurationError: a meter's key cannot be used.
-            StorageError: the accounts are damaged, or the disk refuses.
+            ConfigurationError: a meter's key cannot be used, or a budget leaves nothing.
+            StorageError: the disk refuses.
         """
         self.failing = False
         self.settings = settings
         self.place = place
         egress_notes.keys_of(settings.meters)
-        folder = place.state / "egress"
-        self.accounts = Accounts(folder / "accounts.jsonl")
-        self._salt = _salt(folder / "session.salt")
+        self._path = place.state / "egress" / "accounts.jsonl"
+        self._key = egress_notes.key_of(place.stamp, "accounts")
+        self._salt = egress_notes.key_of(place.stamp, "sessions")
+        self.allowance = Allowance(settings)
+        self._anchor = egress_notes.anchor_of(place.journal, place.stamp)
+        self._lost: StorageError | None = None
+        self._beat: asyncio.Task[None] | None = None
+        self.accounts = self._read()
         self._heads = attester.Heads()
         self._flying: Counter[str] = Counter()
         self._flows: dict[str, deque[Flow]] = {}
@@ -83,11 +91,29 @@ class Egress:
         self._today = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._heard_ms = place.recorder.clock_ms()
-        for receipt_id in self.accounts.running():  # the process ended while they were leaving
-            entry = place.journal.number_of(receipt_id) or 0
-            micro = self.accounts.running_micro(receipt_id)
-            self.accounts.close(receipt_id, entry, micro)
-        egress_notes.catch_up(self.accounts, place.journal)
+        if self._lost is None:
+            egress_notes.catch_up(self.accounts, place.journal)
+
+    def _read(self) -> Accounts:
+        """Return the accounts, or none that anything can be charged to where they are not ours."""
+        try:
+            return Accounts(self._path, self._key, self._anchor)
+        except StorageError as error:
+            if error.reason is not Reason.EGRESS_ACCOUNTS:
+                raise
+            _logger.error("%s (%s): no answer is given", error, error.reason)
+            self._lost = error
+            return Accounts.nowhere()
+
+    async def begin(self) -> None:
+        """Tell the log how far the accounts have come, before an answer leaves; then keep at it.
+
+        Raises:
+            StorageError: the disk refuses.
+        """
+        if self._lost is None:
+            await self._tell_log()
+        self._beat = asyncio.create_task(self._tell_again())
 
     # The gate.
 
@@ -100,8 +126,9 @@ class Egress:
         now: float,
     ) -> Handler:
         """Return who answers: an exchange whose bytes are charged, or a refusal."""
-        given = b"".join(heads.values(request.fields, b"authorization"))
-        session = attester.session_of(given, self._salt)
+        session = self.allowance.session_of(
+            b"".join(heads.values(request.fields, b"authorization")), self._salt
+        )
         error = self.refusal(session)
         if error is not None:
             return Errand(_refuse(error), request, client)
@@ -116,24 +143,13 @@ class Egress:
 
     def refusal(self, session: str) -> UnavailableError | None:
         """Return why a session may not ask for more, None if it may."""
-        day, accounts, limits = self.day(), self.accounts, self.settings
-        spent = accounts.charged(day, session) >= self.budget("session", session)
-        if spent or accounts.charged_by_all(day) >= self.budget("day", ""):
-            whose = "this session" if spent else "this gateway's day"
-            return UnavailableError(
-                f"the egress budget of {whose} is spent; its operator may raise it",
-                Reason.EGRESS_BUDGET,
-            )
-        full = accounts.waiting(session) >= MICRO * limits.unscored_bits_session
-        if full or accounts.waiting() >= MICRO * limits.unscored_bits:
-            return UnavailableError(
-                "too many answers wait for the egress meter; try again later",
-                Reason.EGRESS_WAITING,
-            )
+        if self._lost is not None:
+            return UnavailableError(f"{self._lost}; officers can renew them", self._lost.reason)
+        limits = self.settings
         silent_ms = self.place.recorder.clock_ms() - self._heard_ms
-        if limits.silent_ms and accounts.unscored() and silent_ms > limits.silent_ms:
+        if limits.silent_ms and self.accounts.unscored() and silent_ms > limits.silent_ms:
             return UnavailableError("the egress meter is silent", Reason.EGRESS_SILENT)
-        return None
+        return self.allowance.reached(self.accounts, self.day(), session)
 
     # What a passage tells.
 
@@ -142,8 +158,13 @@ class Egress:
         self._guarded(lambda: self.accounts.open(receipt_id, session, self.day(), micro))
 
     def grew(self, receipt_id: str, micro: int) -> None:
-        """Charge ``micro`` in all for an answer that grows."""
+        """Charge ``micro`` in all for an answer that grows.
+
+        Raises:
+            UnavailableError: that is more than its session may carry out: no more of it leaves.
+        """
         self._guarded(lambda: self.accounts.more(receipt_id, micro))
+        self._stop_beyond(self.accounts.running_session(receipt_id))
 
     def left(self, passage: Passage, draft: Draft, entry: int) -> None:
         """Charge an answer that is recorded as ``entry``, 0 if it could not be."""
@@ -154,10 +175,17 @@ class Egress:
             self._heard_ms = self.place.recorder.clock_ms()  # nothing was there to be scored
         order = math.ceil(MICRO * math.log2(max(self._flying[session], 1)))
         certain = passage.head_micro + order + self._timing(receipt_id)
-        micro = size_micro(draft)
+        micro = passage.size_micro(draft)
         self._guarded(lambda: self.accounts.close(receipt_id, entry, micro, certain))
         self._profile(session, egress_notes.flow_of(draft), entry)
         self._watch(session, entry)
+        if not draft.streamed:  # of a stream only the end is left to leave
+            self._stop_beyond(session)
+
+    def _stop_beyond(self, session: str) -> None:
+        error = self.allowance.reached(self.accounts, self.day(), session, beyond=True)
+        if error is not None:
+            raise error
 
     def head_micro(self, lines: list[tuple[bytes, bytes]]) -> int:
         """Return what the fields of a head can carry."""
@@ -181,10 +209,25 @@ class Egress:
         """
         if bits < 0 or (scope == "day") != (session == ""):
             raise FormatError(f"no egress budget of {bits} bits for {scope} {session!r}")
-        self.accounts.set_budget(scope, session, MICRO * bits)
+        self.allowance.set_budget(scope, session, bits)
         self._told = {told for told in self._told if scope == "session" and told[1] != session}
         await self._enter("budget", scope, session, 0, Reason.RECORDED)
         return f"the egress budget of {session or 'the day'} is {bits} bits"
+
+    async def renew(self) -> str:
+        """Begin the accounts anew; all receipts of today are charged by their lengths, for good.
+
+        Raises:
+            FormatError: the accounts are what they should be.
+            StorageError: the disk refuses.
+        """
+        if self._lost is None:
+            raise FormatError("the accounts of egress are believed: there is nothing to renew")
+        self.accounts = Accounts.anew(self._path, self._key, self._anchor)
+        egress_notes.charge_day(self.accounts, self.place.journal, self.day())
+        await self._tell_log(renewed=True)
+        self._lost = None
+        return "the accounts of egress are begun anew; today's answers are charged by their lengths"
 
     # What the routes tell.
 
@@ -202,9 +245,33 @@ class Egress:
     # Steps.
 
     async def close(self) -> None:
-        """Let notices be entered, and close the file."""
+        """Let notices be entered, tell the log where the accounts end, and close the file."""
+        if self._beat is not None:
+            self._beat.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        with contextlib.suppress(LyditeError):  # then the log knows them as they were last told
+            if self._lost is None:
+                await self._tell_log()
         self.accounts.close_file()
+
+    async def _tell_again(self) -> None:
+        while True:
+            await asyncio.sleep(self.settings.anchor_s)
+            try:
+                if self._lost is None:
+                    await self._tell_log()
+            except LyditeError as error:
+                _logger.error("accounts of egress: %s (%s)", error, error.reason)
+
+    async def _tell_log(self, *, renewed: bool = False) -> None:
+        """Enter how far the accounts have come into the log, once that is on disk for good."""
+        if self._anchor == self.accounts.at():
+            return
+        at = await asyncio.to_thread(self.accounts.sync)
+        now_ms = self.place.recorder.clock_ms()
+        said = egress_notes.standing(at, now_ms, self.place.stamp, renewed=renewed)
+        await self.place.recorder.enter("alarm", said)
+        self._anchor = at
 
     def _watch(self, session: str, entry: int) -> None:
         """Say once when an account passes its threshold, and when it is stopped."""
@@ -218,7 +285,7 @@ class Egress:
             ("day", "", self.accounts.charged_by_all(day)),
         )
         for scope, whose, charged in rows:
-            budget = self.budget(scope, whose)
+            budget = self.allowance.budget(scope, whose)
             if charged >= budget:
                 self._tell("stop", scope, whose, entry, Reason.EGRESS_BUDGET)
             elif charged * MICRO >= budget * share:
@@ -250,7 +317,7 @@ class Egress:
         day, accounts = self.day(), self.accounts
         charged = accounts.charged(day, session) if session else accounts.charged_by_all(day)
         note = Note(event, scope, session, day, entry, reason)
-        amounts = charged, accounts.waiting(session or None), self.budget(scope, session)
+        amounts = charged, accounts.waiting(session or None), self.allowance.budget(scope, session)
         now_ms = self.place.recorder.clock_ms()
         envelope = egress_notes.notice(note, amounts, now_ms, self.place.stamp)
         await self.place.recorder.enter("alarm", envelope)
@@ -263,12 +330,6 @@ class Egress:
     def _timing(self, receipt_id: str) -> int:
         pacer = self._pacers.get(receipt_id)
         return pacer.timing_micro if pacer is not None and self.settings.charge_timing else 0
-
-    def budget(self, scope: egress.Scope, session: str) -> int:
-        """Return the budget of a session, or of the day (``session`` is empty), in micro-bits."""
-        limits = self.settings
-        bits = limits.budget_bits_day if scope == "day" else limits.budget_bits_session
-        return self.accounts.budget(scope, session, MICRO * bits)
 
     def day(self) -> int:
         """Return the UTC day, counted from 1970-01-01."""
@@ -306,15 +367,3 @@ def _refuse(error: UnavailableError) -> Callable[[Request], Coroutine[Any, Any, 
         raise error
 
     return route
-
-
-def _salt(path: Path) -> bytes:
-    """Return the salt of this gateway's pseudonyms, made when it is first needed."""
-    try:
-        if not path.exists():
-            file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(file, "wb") as stream:
-                stream.write(os.urandom(32))
-        return path.read_bytes()
-    except OSError as error:
-        raise StorageError(f"cannot keep the salt of sessions: {error.strerror}") from error

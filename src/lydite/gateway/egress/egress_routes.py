@@ -23,6 +23,8 @@ from lydite.messages.canonical import encode
 from lydite.signing.dsse import KeyId, open_envelope
 
 _LISTED = 256
+_UNREAD = (Reason.MALFORMED, Reason.NOT_CANONICAL)
+"""Why a meter could not read an answer at all: then it knows no more than the answer's size."""
 
 
 class _Session(msgspec.Struct, rename="camel"):
@@ -92,7 +94,10 @@ class EgressRoutes:
         session = self._kept.accounts.session_at(said.entry)
         if session is None or session != said.session:
             raise UnavailableError(f"entry {said.entry} waits for no such score", Reason.CONFLICT)
-        self._kept.scored(said.entry, session, said.micro_bits)
+        micro = said.micro_bits
+        if said.finding.reason in _UNREAD:
+            micro = max(micro, self._kept.accounts.waiting_at(said.entry))
+        self._kept.scored(said.entry, session, micro)
         return Answer(msgspec.json.encode(_Index(said.entry)))
 
     async def _accounts(self, request: Request) -> Answer:
@@ -104,7 +109,7 @@ class EgressRoutes:
                 session,
                 accounts.charged(day, session),
                 accounts.waiting(session),
-                kept.budget("session", session),
+                kept.allowance.budget("session", session),
                 kept.refusal(session) is not None,
             )
             for session in accounts.sessions(day)
@@ -113,7 +118,7 @@ class EgressRoutes:
             day,
             accounts.charged_by_all(day),
             accounts.waiting(),
-            kept.budget("day", ""),
+            kept.allowance.budget("day", ""),
             sessions,
         )
         return Answer(msgspec.json.encode(found))

@@ -7,7 +7,7 @@ like both. Judges nothing.
 import zlib
 from typing import Protocol
 
-from lydite.errors import LyditeError, StorageError
+from lydite.errors import LyditeError, StorageError, UnavailableError
 from lydite.evidence.egress.frame import BYTE_MICRO
 from lydite.gateway.ledger.receipts import Draft
 from lydite.gateway.ledger.recorder import Done
@@ -15,10 +15,10 @@ from lydite.gateway.ledger.scribe import Entered
 from lydite.gateway.plane.exchange import Records, Reply
 from lydite.gateway.wire import OURS
 
-BLOCK_BYTES = 64 * 1024
-"""A stream is charged for so many bytes at a time, before they leave."""
+BLOCK_BYTES = 2 * 1024
+"""A stream is charged for so many bytes ahead, as they are; for those before them, compressed."""
 _PACKED_BYTES = 256 * 1024
-"""Larger answers are charged eight bits a byte, not compressed."""
+"""Larger answers are charged eight bits a byte, not compressed, unless they are streams."""
 
 
 class Meter(Protocol):
@@ -56,8 +56,10 @@ class Passage:
         self._meter = meter
         self._records = records
         self._client = client
-        self._sent = 0
-        self._paid = 0
+        self._packer = zlib.compressobj(1)
+        self._fresh: list[bytes] = []
+        self._packed = 0
+        self._ahead = 0
         self._headed = False
         self._closed = False
         self._broken = False
@@ -74,8 +76,8 @@ class Passage:
             self.head_micro = self._meter.head_micro(lines)
             self._closed = self._closed or not streamed  # such an answer is charged as a whole
         try:
-            self._pay(len(data))
-        except StorageError:
+            self._pay(data)
+        except (StorageError, UnavailableError):
             self._broken = True
             self._client.finished(keep=False)
             return
@@ -105,29 +107,42 @@ class Passage:
             entry = result.number if isinstance(result, Entered) else 0
             try:
                 self._meter.left(self, work, entry)
-            except StorageError as error:
+            except (StorageError, UnavailableError) as error:
                 result = error
             self._closed = True
             done(result)
 
         self._records.submit(work, recorded)
 
-    def _pay(self, size: int) -> None:
-        self._sent += size
-        if self._closed or self._sent <= self._paid:
-            return
-        self._paid = -(-self._sent // BLOCK_BYTES) * BLOCK_BYTES
-        if self.began:
-            self._meter.grew(self.receipt_id, BYTE_MICRO * self._paid)
-            return
-        self._meter.began(self.receipt_id, self.session, BYTE_MICRO * self._paid)
-        self.began = True
+    def size_micro(self, draft: Draft) -> int:
+        """Return what an answer is charged by its size, in micro-bits."""
+        if draft.streamed:
+            self._fresh.append(draft.response[-1] if draft.response else b"")  # it has not left
+            return BYTE_MICRO * self._pack()
+        body = b"".join(draft.response)
+        return BYTE_MICRO * (len(body) if len(body) > _PACKED_BYTES else packed(body))
 
+    def _pay(self, data: bytes) -> None:
+        """Charge what has left, and what leaves until the next charge, before ``data`` leaves."""
+        if self._closed:
+            return
+        self._fresh.append(data)
+        self._ahead -= len(data)
+        if self._ahead >= 0:
+            return
+        self._ahead = BLOCK_BYTES
+        micro = BYTE_MICRO * (self._pack() + BLOCK_BYTES)
+        if not self.began:
+            self._meter.began(self.receipt_id, self.session, 0)
+            self.began = True
+        self._meter.grew(self.receipt_id, micro)
 
-def size_micro(draft: Draft) -> int:
-    """Return what an answer is charged by its size, in micro-bits."""
-    body = b"".join(draft.response)
-    return BYTE_MICRO * (len(body) if len(body) > _PACKED_BYTES else packed(body))
+    def _pack(self) -> int:
+        """Return the bytes of all so far, compressed; any prefix of them is a code as well."""
+        self._packed += len(self._packer.compress(b"".join(self._fresh)))
+        self._packed += len(self._packer.flush(zlib.Z_SYNC_FLUSH))
+        self._fresh.clear()
+        return self._packed
 
 
 def packed(body: bytes) -> int:

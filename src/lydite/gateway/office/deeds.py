@@ -110,7 +110,13 @@ def of_egress(egress: Egress) -> dict[str, Deed]:
         scope, session, bits = _budget(arguments)
         return f"the egress budget of {session or scope} becomes {bits} bits"
 
-    return {"set-egress-budget": Deed(budget, describe)}
+    async def again(arguments: Arguments) -> None:
+        egress.allowance.set_budget(*_budget(arguments))
+
+    return {
+        "renew-egress-accounts": _plain(egress.renew, "begins the accounts of egress anew"),
+        "set-egress-budget": Deed(budget, describe, lasting=True, again=again),
+    }
 
 
 def _budget(arguments: Arguments) -> tuple[Scope, str, int]:

@@ -303,7 +303,8 @@ class Exchange:
         if isinstance(result, Entered):
             self._release(result.compact)
         elif self._cutter is None:
-            self._refuse(StorageError(_NO_RECEIPT))
+            held = isinstance(result, UnavailableError)  # there is a receipt, but no leave
+            self._refuse(result if held else StorageError(_NO_RECEIPT))
         else:
             self._finish_stream(heads.fault_event(_NO_RECEIPT, result.reason))
 
