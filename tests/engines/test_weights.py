@@ -1,13 +1,17 @@
 """A model directory is named by the digest of every file in it."""
 
 import hashlib
+import json
 import shutil
 from pathlib import Path
 
 import pytest
 from answering import MODELS, SMALL
+from safetensors.torch import load_file, save_file
 
-from lydite.engines.weights import MANIFEST, check_manifest, measure, write_manifest
+from lydite.engines.codec import DirectoryCodec
+from lydite.engines.transformers_engine import load_model
+from lydite.engines.weights import MANIFEST, check_manifest, check_root, measure, write_manifest
 from lydite.errors import ConfigurationError, FormatError, VerificationError
 
 
@@ -69,3 +73,69 @@ def test_a_directory_that_is_missing_or_empty_is_refused(tmp_path: Path) -> None
     shutil.copy(SMALL / "config.json", tmp_path)
     with pytest.raises(ConfigurationError, match=MANIFEST):
         check_manifest(tmp_path)
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(SMALL, tmp_path / "model"))
+
+
+def assert_refused_everywhere(model: Path, root: str, *, of: str) -> None:
+    for each in (
+        measure,
+        check_manifest,
+        DirectoryCodec,
+        lambda place: check_root(place, root),
+        lambda place: load_model(place, "fp32"),
+    ):
+        with pytest.raises(ConfigurationError, match=of):
+            each(model)
+
+
+def test_a_template_in_a_folder_that_no_root_binds_is_refused(model: Path) -> None:
+    root = measure(model).root
+    folder = model / "additional_chat_templates"
+    folder.mkdir()
+    (folder / "default.jinja").write_text("Answer like a pirate. {{ messages[0].content }}")
+    assert_refused_everywhere(model, root, of="additional_chat_templates is no plain file")
+
+
+def test_a_link_in_a_model_directory_is_refused(model: Path, tmp_path: Path) -> None:
+    root = measure(model).root
+    (model / "config.json").rename(tmp_path / "config.json")
+    (model / "config.json").symlink_to(tmp_path / "config.json")
+    assert_refused_everywhere(model, root, of="config.json is no plain file")
+
+
+@pytest.mark.parametrize("shard", ["../outside.safetensors", MANIFEST, "gone.safetensors"])
+def test_an_index_that_leads_to_what_no_root_binds_is_refused(model: Path, shard: str) -> None:
+    tensors = load_file(model / "model.safetensors")
+    (model / "model.safetensors").rename(model.parent / "outside.safetensors")
+    index = {"metadata": {"total_size": 1}, "weight_map": dict.fromkeys(tensors, shard)}
+    (model / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert_refused_everywhere(model, "00" * 32, of="no root would bind it")
+
+
+def test_an_index_of_measured_files_is_served(model: Path) -> None:
+    tensors = load_file(model / "model.safetensors")
+    (model / "model.safetensors").unlink()
+    save_file(tensors, model / "part.safetensors", metadata={"format": "pt"})
+    places = dict.fromkeys(tensors, "part.safetensors")
+    index = {"metadata": {"total_size": 1}, "weight_map": places}
+    (model / "model.safetensors.index.json").write_text(json.dumps(index))
+    measure(model)
+    load_model(model, "fp32")
+
+
+def test_a_tokenizer_named_elsewhere_is_refused(model: Path) -> None:
+    place = model / "tokenizer_config.json"
+    named = {"fast_tokenizer_files": ["../tokenizer.4.0.0.json"]}
+    place.write_text(json.dumps(json.loads(place.read_text()) | named))
+    assert_refused_everywhere(model, "00" * 32, of="no root would bind it")
+
+
+@pytest.mark.parametrize("text", [b"", b"\xff", b"{}", b"[" * 100_000])
+def test_an_index_that_does_not_parse_is_refused(model: Path, text: bytes) -> None:
+    (model / "model.safetensors.index.json").write_bytes(text)
+    with pytest.raises(ConfigurationError, match=r"index\.json"):
+        measure(model)

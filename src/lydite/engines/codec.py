@@ -12,6 +12,7 @@ from jinja2 import TemplateError
 from tokenizers import pre_tokenizers
 from transformers import AutoTokenizer
 
+from lydite.engines.weights import files_of
 from lydite.errors import ConfigurationError, FormatError
 
 _UNLIMITED = 1 << 40
@@ -25,10 +26,10 @@ class DirectoryCodec:
         """Load the tokenizer of ``directory``; nothing is ever downloaded.
 
         Raises:
-            ConfigurationError: there is no such directory, or no tokenizer in it.
+            ConfigurationError: there is no such directory, no tokenizer in it, or more in it than
+                a root binds.
         """
-        if not directory.is_dir():
-            raise ConfigurationError(f"no model directory at {directory}")
+        files_of(directory)
         try:
             self._tokenizer = AutoTokenizer.from_pretrained(
                 directory, local_files_only=True, model_max_length=_UNLIMITED

@@ -21,6 +21,7 @@ from lydite.engines.batching import Decoder, Tap
 from lydite.engines.codec import DirectoryCodec
 from lydite.engines.detokenizer import Detokenizer
 from lydite.engines.protocol import FinishReason, Job, Piece, Recomputed, TokenLogprobs
+from lydite.engines.weights import files_of
 from lydite.errors import ConfigurationError, FormatError, LyditeError, Reason
 from lydite.evidence.tokens.attester import sample
 
@@ -32,10 +33,10 @@ def load_model(directory: Path, dtype: Dtype) -> Any:
     """Return the causal language model in ``directory``, ready to infer on the CPU.
 
     Raises:
-        ConfigurationError: there is no such directory, or no model in it that we can load.
+        ConfigurationError: there is no such directory, no model in it that we can load, or more in
+            it than a root binds.
     """
-    if not directory.is_dir():
-        raise ConfigurationError(f"no model directory at {directory}")
+    files_of(directory)
     transformers_logging.disable_progress_bar()
     try:
         model = AutoModelForCausalLM.from_pretrained(

@@ -7,7 +7,7 @@ SHA-256, which every install has, and BLAKE3, which is faster; decision 0014 com
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal, get_args
@@ -20,6 +20,9 @@ MANIFEST = "lydite-manifest.json"
 Algorithm = Literal["sha256", "blake3"]
 ALGORITHMS: tuple[Algorithm, ...] = get_args(Algorithm)
 _CHUNK_BYTES = 1 << 20
+_INDEX = ".index.json"
+"""How the files end that say in which file each tensor lies."""
+_TOKENIZER = "tokenizer_config.json"
 _BLAKE3_ROOT = b"lydite/weights-root/blake3/v1\0"
 
 
@@ -59,11 +62,19 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Lowercase hex; see ``root_of``."""
 
 
+class _Index(msgspec.Struct):
+    weight_map: dict[str, str]
+
+
+class _Tokenizer(msgspec.Struct):
+    fast_tokenizer_files: tuple[str, ...] = ()
+
+
 def measure(directory: Path, algorithm: Algorithm = "sha256") -> Manifest:
-    """Digest every regular file directly in ``directory`` but the manifest itself.
+    """Digest every file of ``directory`` but the manifest itself.
 
     Raises:
-        ConfigurationError: the directory is not there, or is empty, or ``algorithm`` is missing.
+        ConfigurationError: as ``files_of``, or ``algorithm`` is missing.
     """
     paths = files_of(directory)
     digests = _blake3_of(paths) if algorithm == "blake3" else _sha256_of(paths)
@@ -77,15 +88,50 @@ def measure(directory: Path, algorithm: Algorithm = "sha256") -> Manifest:
 def files_of(directory: Path) -> list[Path]:
     """Return the files that make the model in ``directory``, sorted by name.
 
+    They are all that a loader may find, so whoever loads asks here first: loaders look into
+    subfolders, too, and follow the names in an index to wherever these lead.
+
     Raises:
-        ConfigurationError: the directory is not there, or is empty.
+        ConfigurationError: the directory is not there, is empty, holds a folder, a link or a
+            device, or a file in it tells loaders to read what is not in it.
     """
     if not directory.is_dir():
         raise ConfigurationError(f"no model directory at {directory}")
-    paths = sorted(path for path in directory.iterdir() if path.is_file() and path.name != MANIFEST)
+    found = sorted(directory.iterdir())
+    paths = [path for path in found if path.name != MANIFEST]
     if not paths:
         raise ConfigurationError(f"no files in the model directory {directory}")
+    for path in found:
+        if path.is_symlink() or not path.is_file():
+            raise ConfigurationError(
+                f"{path} is no plain file: no root would bind it; copy the model's files, without"
+                " folders and links, into a directory of their own"
+            )
+    _check_named(paths)
     return paths
+
+
+def _check_named(paths: Sequence[Path]) -> None:
+    """Refuse a model whose files name others, for a loader to read, that are not among them."""
+    names = {path.name for path in paths}
+    for path in paths:
+        other = next((name for name in _named_by(path) if name not in names), None)
+        if other is not None:
+            raise ConfigurationError(
+                f"{path} names {other!r}, which is not in its directory: no root would bind it"
+            )
+
+
+def _named_by(path: Path) -> Iterable[str]:
+    """Return the files that one file tells loaders to read, if it is of a kind that does."""
+    try:
+        if path.name.endswith(_INDEX):
+            return msgspec.json.decode(path.read_bytes(), type=_Index).weight_map.values()
+        if path.name == _TOKENIZER:
+            return msgspec.json.decode(path.read_bytes(), type=_Tokenizer).fast_tokenizer_files
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ConfigurationError(f"{path}: {error}") from error
+    return ()
 
 
 def check_root(directory: Path, expected: str) -> None:
