@@ -123,7 +123,8 @@ def told_row(lab: Lab, name: str, bits: int, payload: int) -> dict[str, Any]:
         least -= math.log2((1 - share) * 2.0 ** (-kernel / 1e6) + share * chosen)
     print(f"{name:42} told all but the places {least:9.0f} {least / payload:7.2f}")
     row = plain(f"{name}: bits for one who is told all but the places", least, "bits")
-    return {**row, "peer": payload, "peer_name": "bits received", "ratio": round(least / payload, 3)}
+    ratio = round(least / payload, 3)
+    return {**row, "peer": payload, "peer_name": "bits received", "ratio": ratio}
 
 
 def claims_of(sent: Sent) -> TokenClaims:
