@@ -224,6 +224,36 @@ def test_a_completion_has_no_text_but_its_own(other: str, streamed: bool) -> Non
     assert caught.value.reason is Reason.ODD_ANSWER
 
 
+@pytest.mark.parametrize("name", ["text", "content", "error", "index", "choices"])
+@pytest.mark.parametrize("streamed", [False, True])
+def test_tokens_that_differ_in_case_may_stand_beside_the_drawn_one(
+    name: str, streamed: bool
+) -> None:
+    beside = {"tokens": ["yo"], "top_logprobs": [{name: -0.6, name.title(): -0.9}]}
+    choice = {"index": 0, "text": "yo", "token_ids": [5], "logprobs": beside}
+    said = {"choices": [choice | {"finish_reason": "length"}]}
+    request_ = TEXT_REQUEST | {"logprobs": 5, "stream": streamed}
+    answer = sse(said) if streamed else dump(said)
+    assert from_exchange(TEXT, dump(request_), answer).output_ids == (5,)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b'{"choices":[{"index":0,"text":"yo","token_ids":[5],"logprobs":{"a":1,"a":2}}]}',
+        b'{"choices":[{"index":0,"text":"yo","token_ids":[5],"Text":""}]}',
+        b'{"choices":[{"index":0,"text":"yo","token_ids":[5]}],"Choices":[]}',
+        b'{"choices":[{"index":0,"text":"yo","token_ids":[5],"Message":{"content":1,"Content":2}}]}',
+    ],
+)
+def test_names_that_some_clients_take_for_one_are_refused_where_they_are_read(
+    answer: bytes,
+) -> None:
+    with pytest.raises(FormatError, match="occurs twice") as found:
+        from_exchange(TEXT, dump(TEXT_REQUEST), answer)
+    assert found.value.reason is Reason.ODD_ANSWER
+
+
 def test_the_request_says_whether_the_answer_is_a_stream() -> None:
     with pytest.raises(FormatError):
         chat(sse(*STREAM))

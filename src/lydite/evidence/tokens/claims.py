@@ -265,7 +265,8 @@ def _whole(response: bytes) -> list[_Choice]:
 def _choices(payload: bytes) -> list[_Choice]:
     answer = _decode("answer", payload, dict[str, Any])
     try:
-        json.loads(payload, object_pairs_hook=_check_names)
+        for read in _read_of(json.loads(payload, object_pairs_hook=_once)):
+            _refuse_twice([name.casefold() for name in read if name.casefold() in _NAMES])
     except (ValueError, RecursionError) as error:  # reads other depths and numbers than msgspec
         raise FormatError(f"answer: {error}") from error
     if answer.get("error"):
@@ -275,9 +276,28 @@ def _choices(payload: bytes) -> list[_Choice]:
     return _convert(answer, _Answer).choices
 
 
-def _check_names(pairs: list[tuple[str, Any]]) -> None:
+def _read_of(answer: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield what clients read of an answer: all of it, its choices, and what these say.
+
+    Elsewhere names are data: the tokens beside a drawn one are keys of its ``top_logprobs``.
+    """
+    level = [answer]
+    for names in ({"choices"}, {"message", "delta"}):
+        yield from level
+        inner = (v for fields in level for k, v in fields.items() if k.casefold() in names)
+        every = (each for v in inner for each in (v if isinstance(v, list) else (v,)))
+        level = [each for each in every if isinstance(each, dict)]
+    yield from level
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object in which no name occurs twice."""
+    _refuse_twice([name for name, _ in pairs])
+    return dict(pairs)
+
+
+def _refuse_twice(names: Sequence[str]) -> None:
     """Refuse an object in which some clients would read another value than the auditor does."""
-    names = [name.casefold() if name.casefold() in _NAMES else name for name, _ in pairs]
     if len(set(names)) != len(names):
         raise FormatError("answer: a name that occurs twice", Reason.ODD_ANSWER)
 
