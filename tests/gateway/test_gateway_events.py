@@ -1,6 +1,7 @@
 """Event streams are cut at whole events, whatever the reads, and the obvious cutter agrees."""
 
 import re
+import tracemalloc
 from itertools import pairwise
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lydite.errors import FormatError
+from lydite.gateway.plane import events
 from lydite.gateway.plane.events import EventCutter
 from lydite.messages.endings import DoneEnding
 
@@ -176,3 +178,40 @@ def test_what_follows_done_is_bounded() -> None:
     assert cutter.feed(b"data: [DONE]\n\n") == b""
     with pytest.raises(FormatError, match="more than 20 bytes"):
         cutter.feed(b": bye\n\n")
+
+
+def test_an_event_in_small_pieces_is_looked_at_and_copied_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looked, search = [], events._last_event_end
+
+    def counting(buffer: bytearray, start: int) -> int:
+        looked.append(len(buffer) - start)
+        return search(buffer, start)
+
+    monkeypatch.setattr(events, "_last_event_end", counting)
+    cutter = EventCutter(4 << 20, DoneEnding())
+    cutter.feed(b"data: " + b"x" * 3_000_000)
+    cutter.feed(b"x")  # makes room for more
+    tracemalloc.start()
+    for _ in range(200):
+        assert cutter.feed(b"x") == b""
+    copied = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert sum(looked[1:]) <= 201 * 3
+    assert copied < 1_000_000
+    assert len(cutter.feed(b"\n\n")) == 3_000_209
+
+
+def test_what_follows_done_in_small_pieces_is_looked_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cutter = EventCutter(4 << 20, DoneEnding())
+    cutter.feed(b"data: [DONE]\n\n" + b":" * 3_000_000)
+    monkeypatch.setattr(events, "_last_event_end", None)
+    tracemalloc.start()
+    for _ in range(200):
+        assert cutter.feed(b"\n\n") == b""
+    copied = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert copied < 1_000_000

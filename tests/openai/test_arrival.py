@@ -2,6 +2,8 @@
 
 import itertools
 import re
+import tracemalloc
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
@@ -195,3 +197,33 @@ def test_the_status_is_held_to_the_receipt() -> None:
     stream.feed(body + end)
     with pytest.raises(VerificationError, match="201"):
         stream.finish()
+
+
+class Counting:
+    """A pattern that counts the bytes that it is shown."""
+
+    def __init__(self, pattern: re.Pattern[bytes]) -> None:
+        self._pattern = pattern
+        self.looked = 0
+
+    def finditer(self, text: bytes, start: int = 0) -> Iterator[re.Match[bytes]]:
+        self.looked += len(text) - start
+        return self._pattern.finditer(text, start)
+
+
+def test_an_event_in_small_pieces_is_looked_at_and_copied_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stream = Stream(ASKED, PINS, HEAD)
+    stream.feed(b"data: " + b"x" * 3_000_000)
+    stream.feed(b"x")  # makes room for more
+    counting = Counting(arrival._EVENT_END)
+    monkeypatch.setattr(arrival, "_EVENT_END", counting)
+    tracemalloc.start()
+    for _ in range(200):
+        assert stream.feed(b"x") == b""
+    copied = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert counting.looked <= 200 * 3
+    assert copied < 1_000_000
+    assert len(stream.feed(b"\n\n")) == 3_000_209

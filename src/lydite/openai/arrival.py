@@ -125,7 +125,7 @@ class Stream:
         self._head = head
         self._hasher = response_hasher(self._salt)
         self._by = endings.of_path(asked.target.partition(b"?")[0])
-        self._pending = b""
+        self._pending = bytearray()
         self._ending = False
 
     def feed(self, data: bytes) -> bytes:
@@ -139,11 +139,12 @@ class Stream:
         whole = 0
         if not self._ending:
             for found in _EVENT_END.finditer(self._pending, start):
-                if self._may_end(self._pending[whole : found.end()]):
+                if self._may_end(bytes(self._pending[whole : found.end()])):
                     self._ending = True
                     break
                 whole = found.end()
-        ready, self._pending = self._pending[:whole], self._pending[whole:]
+        ready = bytes(self._pending[:whole])
+        del self._pending[:whole]
         if len(self._pending) > HELD_BYTES:
             raise FormatError("an event, or the end of the stream, is too long", Reason.TOO_LARGE)
         self._hasher.update(ready)
@@ -187,7 +188,8 @@ class Stream:
             raise VerificationError(
                 Reason.NO_RECEIPT, f"stream {self._head.receipt_id} ended without its receipt"
             )
-        receipt, rest = placement.from_stream(self._pending)
+        held = bytes(self._pending)
+        receipt, rest = placement.from_stream(held)
         _check_promise(receipt, self._pins, self._head)
         self._hasher.update(rest)
         asked = commit_request(self._salt, self._asked.target, self._asked.body).hex()
@@ -196,7 +198,7 @@ class Stream:
                 Reason.BAD_COMMITMENT, f"receipt {receipt.id} commits to other bytes than these"
             )
         self._check_ending(receipt, rest)
-        return self._pending, receipt
+        return held, receipt
 
     def _check_ending(self, receipt: Compact, rest: bytes) -> None:
         """Hold the end of the stream to its receipt: a complete one has its last event."""

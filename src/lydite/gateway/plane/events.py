@@ -26,7 +26,7 @@ class EventCutter:
     __slots__ = ("_ending", "_held", "_limit", "_mark", "done")
 
     def __init__(self, limit: int, ending: Ending) -> None:
-        self._held = b""
+        self._held = bytearray()
         self._limit = limit
         self._ending = ending
         self._mark = ending.mark
@@ -43,16 +43,18 @@ class EventCutter:
         plain = self._mark not in data and _WORD not in data
         if plain and not self._held and data.endswith(b"\n\n"):
             return data  # the usual read: whole events and nothing special among them
-        buffer = self._held + data
-        if self.done:
-            return self._hold(buffer)
-        cut = _last_event_end(buffer)
-        whole, rest = buffer[:cut], buffer[cut:]
+        held = self._held
+        start = max(0, len(held) - 2)  # of a blank line, two bytes may have come before
+        held += data
+        cut = 0 if self.done else _last_event_end(held, start)
+        whole = bytes(held[:cut])
+        del held[:cut]
         if holds_forged_line(whole):
             raise FormatError("the engine's stream imitates a receipt line")
         if self._mark in whole:
-            whole, rest = self._split_at_last(whole, rest)
-        self._hold(rest)
+            whole = self._split_at_last(whole)
+        if len(held) > self._limit:
+            raise FormatError(f"an event of more than {self._limit} bytes", Reason.TOO_LARGE)
         return whole
 
     def finish(self) -> bytes:
@@ -61,27 +63,24 @@ class EventCutter:
         Raises:
             FormatError: as ``feed``.
         """
-        if holds_forged_line(self._held):
+        held = bytes(self._held)
+        if holds_forged_line(held):
             raise FormatError("the engine's stream imitates a receipt line")
-        return self._held
+        return held
 
-    def _split_at_last(self, whole: bytes, rest: bytes) -> tuple[bytes, bytes]:
+    def _split_at_last(self, whole: bytes) -> bytes:
+        """Return the events before the last, which is held, and all if the last is not here."""
         start = 0
         for end in _EVENT_END.finditer(whole):
             if self._ending.is_last(whole[start : end.end()]):
                 self.done = True
-                return whole[:start], whole[start:] + rest
+                self._held[:0] = whole[start:]
+                return whole[:start]
             start = end.end()
-        return whole, rest
-
-    def _hold(self, rest: bytes) -> bytes:
-        if len(rest) > self._limit:
-            raise FormatError(f"an event of more than {self._limit} bytes", Reason.TOO_LARGE)
-        self._held = rest
-        return b""
+        return whole
 
 
-def _last_event_end(buffer: bytes) -> int:
-    """Return the offset behind the last blank line, 0 when there is none."""
-    bare, carriage = buffer.rfind(b"\n\n"), buffer.rfind(b"\n\r\n")
+def _last_event_end(buffer: bytearray, start: int) -> int:
+    """Return the offset behind the last blank line from ``start`` on, 0 when there is none."""
+    bare, carriage = buffer.rfind(b"\n\n", start), buffer.rfind(b"\n\r\n", start)
     return max(bare + 2 if bare >= 0 else 0, carriage + 3 if carriage >= 0 else 0)
