@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lydite.errors import FormatError
-from lydite.statistics import bins
-from lydite.statistics.onset import log_mixture
+from lydite.statistics import betting, bins
+from lydite.statistics.merging import log_mean
+from lydite.statistics.onset import log_mixture, running
 
 NULL = [0.9935, 0.004, 0.003, 0.0008]
 TRUTH = [0.9932, 0.0035, 0.0025, 0.0008]
@@ -68,3 +69,19 @@ def test_an_honest_past_is_no_credit() -> None:
     whole = np.array(past + [cheat] * late).sum(axis=0).tolist()
     assert late <= 4 * fresh
     assert bins.log_e(whole, NULL) < 0.0  # without the mixture, the past still protects
+
+
+@given(st.lists(st.tuples(st.floats(0.01, 99.0), st.floats(0.01, 99.0)), min_size=1, max_size=20))
+def test_in_constant_time_a_step_the_mixture_is_the_same(es: list[tuple[float, float]]) -> None:
+    logs = [tuple(map(math.log, pair)) for pair in es]
+    path = list(running(logs))
+    for t in range(1, len(es) + 1):
+        wealths = [[math.fsum(step[i] for step in logs[k:t]) for i in range(2)] for k in range(t)]
+        assert path[t - 1] == pytest.approx(log_mixture(list(map(log_mean, wealths))), abs=1e-9)
+
+
+@given(st.lists(st.integers(-betting.MICRO, betting.MICRO), min_size=1, max_size=30))
+def test_bets_that_recorded_scores_are_judged_by_may_go_through_either(values: list[int]) -> None:
+    steps = [betting.log_wealths([value], 0) for value in values]
+    suffixes = [betting.log_e(values[k:], 0) for k in range(len(values))]
+    assert list(running(steps))[-1] == pytest.approx(log_mixture(suffixes), abs=1e-9)

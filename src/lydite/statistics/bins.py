@@ -21,8 +21,10 @@ unlikely token on, which a forecast at the null itself cannot; it halves the tok
 """
 
 
-def log_e(counts: Sequence[int], null: Sequence[float]) -> float:
+def log_e(counts: Sequence[float], null: Sequence[float]) -> float:
     """Return the natural log of the e-value of ``counts[b]`` tokens in bin b.
+
+    Counts that are only expected, as for ``statistics.sizing``, may be fractions.
 
     ``E = mean over (c, s) of prod_t q(b_t | past) / null(b_t)`` with
     ``q(b | past) = (c p(b) + s/K + count_b) / (c + s + t)`` and ``p = null / sum(null)``.
@@ -65,7 +67,7 @@ def _priors(null: Sequence[float]) -> list[list[float]]:
     return [[c * ceiling / total + s / size for ceiling in null] for c, s in BETTORS]
 
 
-def _log_forecast(counts: Sequence[int], prior: Sequence[float]) -> float:
+def _log_forecast(counts: Sequence[float], prior: Sequence[float]) -> float:
     """Return the log of the probability that a forecast gave to one order of ``counts``."""
     gained = math.fsum(
         math.lgamma(pseudo + count) - math.lgamma(pseudo)

@@ -6,9 +6,10 @@ length instead. Pure arithmetic; knows nothing of what the steps are.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
-from lydite.statistics.merging import log_sum
+from lydite.errors import FormatError
+from lydite.statistics.merging import log_mean, log_sum
 
 
 def log_mixture(suffixes: Sequence[float]) -> float:
@@ -26,3 +27,24 @@ def log_mixture(suffixes: Sequence[float]) -> float:
     """
     weighted = [value - math.log((k + 1) * (k + 2)) for k, value in enumerate(suffixes)]
     return log_sum([*weighted, -math.log(len(suffixes) + 1)])
+
+
+def running(steps: Iterable[Sequence[float]]) -> Iterator[float]:
+    """Yield ``log_mixture`` after each step for fixed bets, in constant time a step.
+
+    Each step holds the log of one e-value a bettor, always the same bettors, none of whom changes
+    the bet: as ``betting.log_wealths``, ``bounded.log_wealths`` or ``shares.log_steps`` give them.
+    ``A_t = (A_(t-1) + 1 / (t (t + 1))) e_t``, ``M_t = A_t + 1 / (t + 1)``, averaged over bettors.
+    Same guarantee: averages and mixtures may change places.
+
+    Raises:
+        FormatError: no bettor, another number of them than before, or NaN.
+    """
+    logs: list[float] = []
+    for t, step in enumerate(steps, 1):
+        logs = logs or [-math.inf] * len(step)
+        if not step or len(step) != len(logs):
+            raise FormatError(f"{len(step)} bettors, {len(logs)} before")
+        prior = -math.log(t * (t + 1))
+        logs = [log_sum([log, prior]) + gain for log, gain in zip(logs, step, strict=True)]
+        yield log_sum([log_mean(logs), -math.log(t + 1)])
