@@ -96,7 +96,7 @@ def test_the_guard_saves_the_honest_whom_bets_on_tokens_would_convict() -> None:
         ]
         path = conformal.running(pool, judged, level)
         by_response += first_crossing(path, -math.log(level)) is not None
-    assert by_token >= 10
+    assert by_token >= 16
     assert by_response <= 4  # .8 expected at most
 
 

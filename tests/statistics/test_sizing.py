@@ -47,6 +47,12 @@ def test_nine_in_ten_cheats_are_accused_by_then(cheat: str) -> None:
     assert 0.84 <= np.mean(by_wager) <= 0.97
 
 
+def test_a_measured_cheat_takes_a_third_of_the_tokens_that_learning_it_takes() -> None:
+    weak = CHEATS["weak"]
+    sizes = [sizing.learnt(weak, NULL, GOAL), sizing.wagered(weak, NULL, GOAL)]
+    assert sizes == [20_880, 6_428]  # quoted in docs/decisions/0021
+
+
 def test_what_hides_below_the_ceilings_is_never_found() -> None:
     assert sizing.learnt(TRUTH, NULL, GOAL) is None
     assert sizing.wagered(TRUTH, NULL, GOAL) is None
