@@ -121,6 +121,9 @@ def test_histograms_and_rates_that_are_none_are_refused() -> None:
         sizing.learnt([0.5, 0.6], [0.5, 0.6], GOAL)
     with pytest.raises(FormatError):
         sizing.audits(0.5, 0.0, GOAL)
+    for effect in (-1.0, math.nan):
+        with pytest.raises(FormatError):
+            sizing.wagered(CHEATS["int4"], NULL, GOAL, effect)
     for rows in ([[1, 2]], [[1, 2], [1]], [[0, 0], [0, 0]]):
         with pytest.raises(FormatError):
             sizing.design_effect(rows, [0.1, 0.2])

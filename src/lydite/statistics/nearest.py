@@ -37,8 +37,8 @@ def nearest(alternative: Sequence[float], null: Sequence[float]) -> tuple[float,
 def log_ratios(alternative: Sequence[float], null: Sequence[float]) -> tuple[float, ...]:
     """Return ``ln(q(b) / p*(b))``: what a token in each bin adds to the log of a bet on q.
 
-    The bet is fixed, so that it adds up over tokens, and pays no toll where honesty lies below q:
-    against a histogram of a known cheat it needs half the tokens of a bet that has to learn it.
+    The bet is fixed, so that it adds up over tokens, and pays no toll where honesty may look like
+    q: against the histogram of a known cheat it needs fewer tokens than a bet that has to learn it.
 
     Guarantee (Ville): if P(bin b | past) <= null[b] for every token, the exponential of the sum
     over tokens reaches 1/alpha with probability at most alpha, at any stopping time, for every q

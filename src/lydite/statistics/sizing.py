@@ -57,7 +57,12 @@ def needed(gain: Callable[[int], float], variance: float, goal: Goal) -> int | N
 
     ``gain(m)`` is the log e-value to expect from m observations, ``variance`` that of one
     observation's logarithm, z the normal quantile of the power. None beyond a thousand million.
+
+    Raises:
+        FormatError: not a goal, or a variance that is negative or not a number.
     """
+    if not variance >= 0.0:
+        raise FormatError(f"variance of {variance}")
     nats, z = goal.nats(), NormalDist().inv_cdf(goal.power)
 
     def reached(m: int) -> bool:
