@@ -255,8 +255,8 @@ def summarise(reference: Reference, path: Path) -> None:
     """Print what was learnt."""
     print(f"{path}: {path.stat().st_size} bytes")
     print(f"noise {reference.noise_micro / 1e6:.4f} logits, drift {reference.drift_micro} ppm")
-    print(f"edges {reference.edges}")
-    for one in reference.histograms:
+    print(f"edges {reference.margin.edges}")
+    for one in reference.margin.histograms:
         print(f"{one.name:32} {one.responses:4} answers {one.tokens:6} tokens {one.counts}")
     print("null  " + "  ".join(f"{ceiling:.5f}" for ceiling in null(reference)))
     for cheat in reference.alternatives:

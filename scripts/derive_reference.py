@@ -7,7 +7,7 @@ scores alone make the null; those of cheats say how many tokens each needs to be
 import hashlib
 import math
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -20,14 +20,12 @@ from lydite.errors import Reason
 from lydite.evidence.tokens.reference import (
     MARGIN,
     SURPRISAL,
-    Alternative,
-    Histogram,
-    Provenance,
     Reference,
     bin_of,
 )
 from lydite.evidence.tokens.sampling import Sampling
-from lydite.laboratory.streams import log_path, seed_of
+from lydite.laboratory.streams import log_path, margin_path, seed_of, surprisal_path
+from lydite.messages.calibration import Alternative, Binned, Histogram, Provenance
 from lydite.messages.finding import Finding, Measure
 from lydite.messages.tier import Tier
 from lydite.statistics.power import first_crossing, tokens_for_power
@@ -44,6 +42,13 @@ ONSET = math.log(2)
 audit on, the mixture over starts is at least half of the e-value that knows the start."""
 STREAMS, LONGEST = 100, 8000
 """Resampled streams a cheat, and their length in tokens, for the power."""
+
+WAYS: Mapping[tuple[str, ...], Callable[[Reference, Sequence[Finding]], Iterator[float]]] = {
+    (f"tokens/{MARGIN}", f"tokens/{SURPRISAL}"): log_path,
+    (f"tokens/{MARGIN}",): margin_path,
+    (f"tokens/{SURPRISAL}",): surprisal_path,
+}
+"""Which channels tell a cheat: both, averaged, or one alone."""
 
 Raw = dict[str, NDArray[Any]]
 """Arrays by name: ``honest/CELL/margins``, ``cheat/NAME/surprisals``, ``noise/CELL``, and so on."""
@@ -90,11 +95,12 @@ def honest_reference(name: str, raw: Raw, kept: Path) -> Reference:
     for cell in CELLS:
         groups.setdefault(f"{cell.dtype}/drawn", []).extend(answers_of(raw, f"honest/{cell.name}"))
     noise = noise_of(raw)
-    edged = msgspec.structs.replace(blank_reference(name, noise), edges=edges_of(noise))
+    margin = Binned(edges=edges_of(noise), histograms=())
+    edged = msgspec.structs.replace(blank_reference(name, noise), margin=margin)
     histograms = tuple(histogram(group, answers, edged) for group, answers in groups.items())
     return msgspec.structs.replace(
         edged,
-        histograms=histograms,
+        margin=msgspec.structs.replace(margin, histograms=histograms),
         drift_micro=drift_bound(raw),
         provenance=Provenance(
             script=hashlib.sha256(b"".join(map(Path.read_bytes, scripts()))).hexdigest(),
@@ -116,7 +122,7 @@ def edges_of(noise_micro: int) -> tuple[int, ...]:
 
 def histogram(label: str, answers: Sequence[Finding], edged: Reference) -> Histogram:
     """Return how the margins of some answers fall into the bins of ``edged``."""
-    size = len(edged.edges) + 2
+    size = len(edged.margin.edges) + 2
     table = np.zeros((len(answers), size), dtype=np.int64)
     for row, answer in zip(table, answers, strict=True):
         for margin in answer.values(MARGIN):
@@ -144,18 +150,19 @@ def drift_bound(raw: Raw) -> int:
 
 
 def alternatives(name: str, raw: Raw, reference: Reference) -> Iterator[Alternative]:
-    """Yield for every cheat how many tokens find it out, if 8000 do in nine streams of ten."""
+    """Yield for every cheat and way to tell it how many tokens do, if 8000 do nine times in ten."""
     level = LEVEL_MILLI / 1000 * math.log(10) + ONSET
     for cheat in names(raw, "cheat"):
         answers = answers_of(raw, f"cheat/{cheat}")
         dice = random.Random(seed_of("power", name, cheat))
-        crossings = [
-            first_crossing(log_path(reference, resampled(answers, dice)), level)
-            for _ in range(STREAMS)
-        ]
-        tokens = tokens_for_power(crossings)
-        if tokens is not None:
-            yield Alternative(name=cheat, log10_level_milli=LEVEL_MILLI, tokens=tokens)
+        streams = [resampled(answers, dice) for _ in range(STREAMS)]
+        for channels, path in WAYS.items():
+            crossings = [first_crossing(path(reference, stream), level) for stream in streams]
+            tokens = tokens_for_power(crossings)
+            if tokens is not None:
+                yield Alternative(
+                    name=cheat, channels=channels, log10_level_milli=LEVEL_MILLI, tokens=tokens
+                )
 
 
 def resampled(answers: Sequence[Finding], dice: random.Random) -> list[Finding]:
@@ -196,8 +203,8 @@ def blank_reference(name: str, noise_micro: int) -> Reference:
         weights_root=check_manifest(MODELS / name).root,
         sampler="lydite/v1",
         auditor=AUDITOR,
-        edges=(),
-        histograms=(),
+        margin=Binned(edges=(), histograms=()),
+        residual=None,
         error_ppm=ERROR_PPM,
         drift_micro=0,
         noise_micro=noise_micro,

@@ -42,13 +42,13 @@ def test_a_policy_that_means_nothing_is_refused(change: dict[str, Any]) -> None:
 
 def test_an_alternative_without_known_power_can_never_be_excluded() -> None:
     with pytest.raises(FormatError, match="no power against"):
-        decision.decide(replace(DEFAULT, alternatives=("fp8-cache",)), calibrated(Bigram()), [])
+        decision.decide(replace(DEFAULT, alternatives=("fp8-cache",)), (calibrated(Bigram()),), [])
 
 
 def test_an_unknown_channel_is_an_error_and_not_a_silent_one() -> None:
     weights = (Weight(channel="tokens/astrology", weight_ppm=1_000_000),)
     with pytest.raises(FormatError, match="no such channel"):
-        decision.decide(replace(DEFAULT, weights=weights), calibrated(Bigram()), [])
+        decision.decide(replace(DEFAULT, weights=weights), (calibrated(Bigram()),), [])
 
 
 def test_a_provider_under_suspicion_is_neither_accused_nor_affirmed() -> None:

@@ -41,7 +41,7 @@ def verdict(policy: Policy, reference: Reference, greedy: int, drawn: int) -> Ve
         )
 
     audits = [[finding(margin)]] * greedy + [[finding(margin, surprisal)]] * drawn
-    return decide(policy, reference, audits)
+    return decide(policy, (reference,), audits)
 
 
 def test_greedy_answers_affirm_nothing_where_surprisal_alone_is_weighed(
@@ -72,7 +72,7 @@ def test_answers_without_token_ids_are_a_fault_only_where_ids_were_declared(
     reference: Reference, tier: Tier
 ) -> None:
     silent = Finding(kind="tokens", tier=tier, reason=Reason.NO_TOKEN_IDS)
-    found = decide(DEFAULT, reference, [[silent]] * 10)
+    found = decide(DEFAULT, (reference,), [[silent]] * 10)
     assert found.tier is tier
     assert found.reason is Reason.NO_TOKEN_IDS
     (skip,) = found.skipped

@@ -21,10 +21,10 @@ def another_auditor(
     world: World, signer: Signer | None = None, trust: Trust | None = None
 ) -> Auditor:
     """An auditor that knows only what is in the log."""
-    bench = Bench(world.model, world.reference)
+    bench = Bench(world.model, (world.reference,))
     anchors, provider = world.trust, world.trust.providers[0]
     who = signer or world.auditor_key
-    return Auditor(world, anchors, provider, world.policy, world.reference, bench, who)
+    return Auditor(world, anchors, provider, world.policy, bench, who)
 
 
 def test_a_killed_auditor_goes_on_where_it_stopped() -> None:
@@ -131,7 +131,7 @@ def test_a_reference_for_other_weights_is_never_used() -> None:
     other = Bigram(seed=9)
     reference = {n: getattr(world.reference, n) for n in world.reference.__struct_fields__}
     reference["weights_root"] = other.weights_root
-    world.auditor._reference = type(world.reference)(**reference)
+    world.auditor._bench = Bench(world.model, (type(world.reference)(**reference),))
     with pytest.raises(VerificationError) as refused:
         world.auditor.audit_pending()
     assert refused.value.reason is Reason.UNKNOWN_REFERENCE

@@ -78,7 +78,7 @@ def port(hand: Hand) -> int:
         trust = "trust.json"
         key = "auditor.key"
         model = "{MODEL}"
-        reference = "{REFERENCE}"
+        references = ["{REFERENCE}"]
         rate_ppm = 1000000
         gateways = [{{ provider = "mine.example/log", url = "{url}", token = "{token}" }}]
         """

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from lydite.errors import FormatError, Reason, VerificationError
 from lydite.evidence.tokens import reference as room
-from lydite.evidence.tokens.reference import Histogram, Provenance, Reference
+from lydite.evidence.tokens.reference import Reference
+from lydite.messages.calibration import Binned, Histogram, Provenance
 from lydite.messages.canonical import encode
 from lydite.messages.finding import Finding, Measure
 from lydite.messages.tier import Tier
@@ -35,13 +36,15 @@ def histogram(name: str, rows: list[list[int]]) -> Histogram:
 
 BF16 = histogram("bf16", [[99, 1, 0, 0, 0]] * 40 + [[98, 1, 1, 0, 0]] * 20)
 FP32 = histogram("fp32", [[100, 0, 0, 0, 0]] * 50 + [[97, 0, 2, 1, 0]] * 10)
+REPLACE = msgspec.structs.replace
+MARGIN = Binned(edges=(1, 5_000, 50_000), histograms=(BF16, FP32))
 REFERENCE = Reference(
     name="toy",
     weights_root="00" * 32,
     sampler="lydite/v1",
     auditor="fp32",
-    edges=(1, 5_000, 50_000),
-    histograms=(BF16, FP32),
+    margin=MARGIN,
+    residual=None,
     error_ppm=1000,
     drift_micro=700,
     noise_micro=20_000,
@@ -73,7 +76,11 @@ def test_a_reference_survives_its_own_spelling() -> None:
 def test_the_null_is_the_worst_implementation_in_every_bin() -> None:
     null = room.null(REFERENCE)
     for one in (BF16, FP32):
-        alone = room.null(msgspec.structs.replace(REFERENCE, histograms=(one,), error_ppm=500))
+        alone = room.null(
+            msgspec.structs.replace(
+                REFERENCE, margin=msgspec.structs.replace(MARGIN, histograms=(one,)), error_ppm=500
+            )
+        )
         assert all(c >= a - 1e-12 for c, a in zip(null, alone, strict=True))
         assert all(c >= count / one.tokens for c, count in zip(null, one.counts, strict=True))
     assert sum(null) > 1.0
@@ -170,19 +177,22 @@ def test_many_honest_tokens_are_evidence_for_nobody_and_never_nan() -> None:
     assert all(math.isfinite(value) and value < 0.0 for value in channels.values())
 
 
-REPLACE = msgspec.structs.replace
-
-
 @pytest.mark.parametrize(
     "broken",
     [
-        REPLACE(REFERENCE, edges=(5_000, 1, 50_000)),
-        REPLACE(REFERENCE, edges=(1, 1, 50_000)),
-        REPLACE(REFERENCE, edges=(1, 5_000)),
-        REPLACE(REFERENCE, histograms=()),
-        REPLACE(REFERENCE, histograms=(BF16, REPLACE(FP32, counts=(1, 1, 1, 1, 1)))),
-        REPLACE(REFERENCE, histograms=(REPLACE(BF16, crosses=(1,)),)),
-        REPLACE(REFERENCE, histograms=(REPLACE(BF16, responses=1),)),
+        *(
+            REPLACE(REFERENCE, **{channel: REPLACE(MARGIN, **change)})
+            for channel in ("margin", "residual")
+            for change in (
+                {"edges": (5_000, 1, 50_000)},
+                {"edges": (1, 1, 50_000)},
+                {"edges": (1, 5_000)},
+                {"histograms": ()},
+                {"histograms": (BF16, REPLACE(FP32, counts=(1, 1, 1, 1, 1)))},
+                {"histograms": (REPLACE(BF16, crosses=(1,)),)},
+                {"histograms": (REPLACE(BF16, responses=1),)},
+            )
+        ),
         REPLACE(REFERENCE, error_ppm=0),
         REPLACE(REFERENCE, drift_micro=-1),
         REPLACE(REFERENCE, noise_micro=-1),

@@ -16,13 +16,12 @@ from lydite.evidence.tokens.reference import (
     MARGIN,
     OUTSIDE,
     SURPRISAL,
-    Histogram,
-    Provenance,
     Reference,
     check_covered,
     digest,
 )
 from lydite.evidence.tokens.sampling import Sampling
+from lydite.messages.calibration import Binned, Histogram, Provenance
 from lydite.messages.tier import Tier
 
 SEED = 987_654_321_987
@@ -39,24 +38,25 @@ samplings = st.sampled_from(
 )
 
 
+TOY = Histogram(
+    name="toy",
+    responses=10,
+    tokens=1000,
+    tokens_squared=100_000,
+    counts=(990, 6, 3, 1, 0),
+    counts_squared=(98_010, 6, 3, 1, 0),
+    crosses=(99_000, 600, 300, 100, 0),
+)
+
+
 def reference(*, noise_micro: int = 0, sampler: str = "lydite/v1") -> Reference:
     return Reference(
         name="toy",
         weights_root="00" * 32,
         sampler=sampler,
         auditor="toy",
-        edges=(1, 5_000, 50_000),
-        histograms=(
-            Histogram(
-                name="toy",
-                responses=10,
-                tokens=1000,
-                tokens_squared=100_000,
-                counts=(990, 6, 3, 1, 0),
-                counts_squared=(98_010, 6, 3, 1, 0),
-                crosses=(99_000, 600, 300, 100, 0),
-            ),
-        ),
+        margin=Binned(edges=(1, 5_000, 50_000), histograms=(TOY,)),
+        residual=None,
         error_ppm=1000,
         drift_micro=100,
         noise_micro=noise_micro,

@@ -53,8 +53,7 @@ class Site(NamedTuple):
             self.deployment.trust,
             provider.anchor,
             self.policy,
-            self.reference,
-            Bench(model, self.reference),
+            Bench(model, (self.reference,)),
             self.deployment.auditor,
         )
 

@@ -78,7 +78,7 @@ def examined(name: str) -> Finding:
     stamp = Stamp(provider, gateway, "0" * 64, "none")
     envelope = seal(statement_of(draft, stamp), stamp)
     signed = receipt.parse(open_envelope(envelope, keys, list(keys)))
-    bench = Bench(engine(), unseeded())
+    bench = Bench(engine(), (unseeded(),))
     (finding,) = bench.examine(signed, opening_of(draft), declares_ids=True)
     return finding
 

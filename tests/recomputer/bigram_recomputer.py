@@ -7,7 +7,6 @@ from lydite import config
 from lydite.auditor import recomputer
 from lydite.auditor.bench import Bench
 from lydite.auditor.settings import Recomputer
-from lydite.evidence.tokens.reference import Reference
 from lydite.laboratory.bigram import Bigram
 from lydite.laboratory.world import calibrated
 from lydite.messages.declaration import Declaration
@@ -16,10 +15,10 @@ MODEL = Bigram()
 REFERENCE = calibrated(MODEL)
 
 
-def recompute(declared: Declaration) -> tuple[Reference, Bench] | None:
+def recompute(declared: Declaration) -> Bench | None:
     if declared.predicate.weights_root != MODEL.weights_root:
         return None
-    return REFERENCE, Bench(MODEL, REFERENCE)
+    return Bench(MODEL, (REFERENCE,))
 
 
 if __name__ == "__main__":

@@ -71,13 +71,13 @@ class Hall(Room):
 
 def watch_of(world: World, room: Hall, patience_s: float = 0, bench: Bench | None = None) -> Watch:
     anchor = world.trust.providers[0]
-    own = bench or Bench(world.model, world.reference)
+    own = bench or Bench(world.model, (world.reference,))
     terms = Terms(
         trust=world.trust,
         policy=world.policy,
         signer=world.auditor_key,
         alarms=Alarms(room.ledger, "enforce"),
-        recompute=lambda _: (world.reference, own),
+        recompute=lambda _: own,
         bundles=room.bundles,
         rate_ppm=1_000_000,
         patience_s=patience_s,
@@ -116,7 +116,7 @@ def test_what_nobody_foresaw_waits_and_then_is_a_named_fault(room: Hall, how: st
     world = Hostile()
     world.traffic(12)
     watch = watch_of(
-        world, room, 60, Broken(world.model, world.reference) if how == "bench" else None
+        world, room, 60, Broken(world.model, (world.reference,)) if how == "bench" else None
     )
     world.breaks = ValueError if how == "opening" else None
     watch.round()
@@ -144,7 +144,7 @@ def test_one_answer_that_breaks_its_examination_stops_no_other() -> None:
     auditor.open_epoch(1_000_000)
     auditor.case.catch_up()
     first = auditor.case.receipt(auditor.case.pending()[0]).predicate.receipt_id
-    auditor._bench = Once(world.model, world.reference)
+    auditor._bench = Once(world.model, (world.reference,))
     auditor.audit_pending()
     verdict = auditor.judge()
     assert verdict.tier is not Tier.AFFIRMING

@@ -290,18 +290,18 @@ def test_no_entry_is_counted_from_zero() -> None:
 
 def test_the_strangest_of_many_honest_answers_is_not_accused() -> None:
     """A finding as strange as one honest answer in 10^5 is: chosen from a log of a thousand."""
-    odd = REFERENCE.edges[-1]
+    odd = REFERENCE.margin.edges[-1]
     measures = [{"name": "margin", "unit": "micro-logit", "values": [odd] * 8 + [0] * 56}]
     fields = {
         "kind": "tokens",
         "tier": "none",
         "reason": "recorded",
-        "reference": choice.tokens.digest(REFERENCE),
+        "reference": choice.yardsticks.digest(REFERENCE),
         "measures": [*measures, {"name": "surprisal", "unit": "micro-nat/6", "values": [0] * 64}],
     }
     finding = choice.decode(spelt(fields), Finding)
-    verdict, _, _ = choice.judge(DEFAULT, REFERENCE, [finding], 1)
+    verdict, _, _ = choice.judge(DEFAULT, (REFERENCE,), [finding], 1)
     assert verdict.log10_e_milli >= 4000
-    _, tier, reason = choice.judge(DEFAULT, REFERENCE, [finding], 10**9)
+    _, tier, reason = choice.judge(DEFAULT, (REFERENCE,), [finding], 10**9)
     assert (tier, reason) == (Tier.NONE, Reason.SUSPECTED)
     assert encode(finding)

@@ -42,8 +42,8 @@ class Withholding(World):
 
 
 def patient(world: World, patience_s: float) -> Auditor:
-    parts = (world, world.trust, world.trust.providers[0], world.policy, world.reference)
-    bench = Bench(world.model, world.reference)
+    parts = (world, world.trust, world.trust.providers[0], world.policy)
+    bench = Bench(world.model, (world.reference,))
     return Auditor(*parts, bench, world.auditor_key, patience_s=patience_s)
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from lydite.appraisal.policy import Policy
-from lydite.evidence.tokens.reference import Reference
+from lydite.appraisal.references import Reference
 from lydite.messages.canonical import Count, Message, Word, decode, encode
 from lydite.messages.epoch import NoteText
 from lydite.signing.dsse import Envelope

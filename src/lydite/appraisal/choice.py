@@ -10,14 +10,13 @@ import math
 from collections.abc import Sequence
 
 from lydite.appraisal import decision, policy, receipts
-from lydite.appraisal.outcome import one_of
+from lydite.appraisal import references as yardsticks
 from lydite.appraisal.policy import Policy
 from lydite.appraisal.receipts import Exchange, Served
+from lydite.appraisal.references import Reference
 from lydite.appraisal.report import Fact, Report
 from lydite.appraisal.trust import Trust
 from lydite.errors import FormatError, Reason, VerificationError
-from lydite.evidence.tokens import reference as tokens
-from lydite.evidence.tokens.reference import Reference
 from lydite.messages import examination, receipt
 from lydite.messages.audit import Verdict
 from lydite.messages.canonical import Message, decode, encode
@@ -58,10 +57,10 @@ def price_milli(entry: int) -> int:
 
 
 def judge(
-    rules: Policy, reference: Reference, findings: Sequence[Finding], entry: int
+    rules: Policy, references: Sequence[Reference], findings: Sequence[Finding], entry: int
 ) -> tuple[Verdict, Tier, Reason]:
     """Return the verdict on one answer as if drawn, and what is left of it for a chosen one."""
-    verdict = decision.decide(rules, reference, [findings])
+    verdict = decision.decide(rules, references, [findings])
     if verdict.reason is not Reason.INCONSISTENT_TOKENS:
         return verdict, verdict.tier, verdict.reason
     if verdict.log10_e_milli - price_milli(entry) >= rules.accuse_milli:
@@ -76,7 +75,7 @@ def check(
 
     1. The receipt is valid (``receipts.check``), and about the client's own bytes if given.
     2. An accepted auditor signed the statement, and it is about this receipt.
-    3. Policy and reference are those that the trust file pins.
+    3. Policy and references are those that the trust file pins.
     4. The verdict, the price of the choice and what is left follow from the findings.
 
     Affirming takes the client's bytes besides.
@@ -100,12 +99,13 @@ def check(
         raise VerificationError(Reason.BAD_COMMITMENT, "the examination is of another receipt")
     # 3.
     policy.check(asked.policy)
-    reference = one_of(asked.references, trust)
-    pinned = (policy.digest(asked.policy), tokens.digest(reference))
-    if (said.policy, said.reference) != pinned or said.policy != trust.policy:
+    yardsticks.check_pinned(asked.references, trust)
+    pinned = (policy.digest(asked.policy), yardsticks.digests(asked.references))
+    if (said.policy, said.references) != pinned or said.policy != trust.policy:
         raise VerificationError(Reason.UNKNOWN_POLICY, "examined by another policy or reference")
     # 4.
-    follows = (*judge(asked.policy, reference, said.findings, said.entry), price_milli(said.entry))
+    judged = judge(asked.policy, asked.references, said.findings, said.entry)
+    follows = (*judged, price_milli(said.entry))
     if (said.verdict, said.tier, said.reason, said.choice_milli) != follows:
         raise VerificationError(Reason.VERDICT_MISMATCH, "it does not follow from its findings")
     return _report(base, said, compared=own is not None)

@@ -12,24 +12,22 @@ from collections.abc import Sequence
 
 import msgspec
 
+from lydite.appraisal import references as yardsticks
 from lydite.appraisal.policy import WHOLE_PPM, Policy
-from lydite.errors import FormatError, Reason, VerificationError
-from lydite.evidence.tokens import reference as tokens
+from lydite.appraisal.references import JUDGED, Reference
+from lydite.errors import FormatError, Reason
 from lydite.messages.audit import Channel, Skip, Verdict
-from lydite.messages.declaration import Declaration
+from lydite.messages.calibration import Alternative
 from lydite.messages.finding import Finding
 from lydite.messages.tier import Tier
 from lydite.statistics.merging import log_average
-
-JUDGED = frozenset({"tokens"})
-"""Kinds of evidence whose recorded findings this version judges; others are named skips."""
 
 _NO_ANSWER = Reason.UPSTREAM_FAILED
 """A client that got an error was served nothing, so there was nothing to examine."""
 
 
 def decide(
-    policy: Policy, reference: tokens.Reference, audits: Sequence[Sequence[Finding]]
+    policy: Policy, references: Sequence[Reference], audits: Sequence[Sequence[Finding]]
 ) -> Verdict:
     """Judge one provider by the findings on each drawn receipt, in log order.
 
@@ -37,60 +35,90 @@ def decide(
     2. A piece of evidence that is false by itself decides at once.
     3. The channels' e-processes are averaged with the policy's weights, never multiplied.
     4. Answers that are odd by their own doing warn, beyond the share that the policy tolerates.
-    5. Only enough tokens, scored on enough of the answers, can affirm; an answer is scored if the
-       policy weighs some measure of its tokens.
+    5. Only enough tokens, scored on enough of the answers, can affirm. An answer is scored if every
+       mandatory kind of evidence has some measure of it that the policy weighs; tokens are counted
+       on the channels that tell the hardest of the alternatives.
     """
     findings = [finding for audit in audits for finding in audit if finding.kind in JUDGED]
     recorded = [finding for finding in findings if finding.reason is Reason.RECORDED]
-    channels = _channels(policy, reference, recorded)
+    channels = _channels(policy, references, recorded)
     merged = log_average(
         [channel.log10_e_milli / 1000 * math.log(10) for channel in channels],
         [channel.weight_ppm / WHOLE_PPM for channel in channels],
     )
-    weighed = [size for finding in recorded for size in _weighed(policy, finding)]
+    tokens, needed = _power(policy, references, recorded)
     verdict = Verdict(
         tier=Tier.NONE,
         reason=Reason.UNDERPOWERED,
         log10_e_milli=_milli(merged / math.log(10)),
         channels=channels,
         audited=len(audits),
-        scored=len(weighed),
-        tokens=sum(weighed),
-        tokens_needed=tokens_needed(policy, reference),
+        scored=sum(_scored(policy, audit) for audit in audits),
+        tokens=tokens,
+        tokens_needed=needed,
         skipped=_skips(policy, audits),
     )
     tier, reason = _judge(policy, findings, verdict)
     return msgspec.structs.replace(verdict, tier=tier, reason=reason)
 
 
-def check_fit(declared: Declaration, reference: tokens.Reference) -> None:
-    """Refuse to judge a declaration by a reference that is for something else.
-
-    Raises:
-        VerificationError: the reference is for other weights or another sampler.
-
-    **Does not show** that the provider runs what it declares.
-    """
-    said = declared.predicate
-    if (said.weights_root, said.sampler) != (reference.weights_root, reference.sampler):
-        raise VerificationError(
-            Reason.UNKNOWN_REFERENCE,
-            f"reference {reference.name} is for weights {reference.weights_root[:16]} and sampler "
-            f"{reference.sampler}, declared are {said.weights_root[:16]} and {said.sampler}",
-        )
-
-
-def tokens_needed(policy: Policy, reference: tokens.Reference) -> int:
+def tokens_needed(policy: Policy, references: Sequence[Reference]) -> int:
     """Return how many tokens give 90 % power against every alternative that the policy names.
 
     Raises:
-        FormatError: the reference holds no power for a named alternative, so nothing could affirm.
+        FormatError: the references hold no power for a named alternative, so nothing could affirm.
     """
-    known = {a.name: a.tokens for a in reference.alternatives}
-    missing = [name for name in policy.alternatives if name not in known]
-    if missing:
-        raise FormatError(f"reference has no power against {', '.join(missing)}")
-    return max(known[name] for name in policy.alternatives)
+    return _power(policy, references, ())[1]
+
+
+def _power(
+    policy: Policy, references: Sequence[Reference], recorded: Sequence[Finding]
+) -> tuple[int, int]:
+    """Return the tokens that were weighed and those that are needed, for the hardest alternative.
+
+    Of several ways to tell an alternative the one counts that has come furthest.
+    """
+    sizes = _sizes(recorded)
+
+    def share(pair: tuple[int, int]) -> float:
+        return pair[0] / max(pair[1], 1)
+
+    pairs = []
+    for name in policy.alternatives:
+        known = yardsticks.alternatives(references, name)
+        ways = [_way(policy, one, sizes) for one in known]
+        told = [way for way in ways if way is not None]
+        if not told:
+            raise FormatError(f"the policy weighs no channel that tells {name}")
+        best = max(told, key=lambda pair: (share(pair), -pair[1]))
+        pairs.append(best)
+    return min(pairs, key=lambda pair: (share(pair), -pair[1]))
+
+
+def _way(policy: Policy, alternative: Alternative, sizes: dict[str, int]) -> tuple[int, int] | None:
+    """Return tokens weighed and needed to tell ``alternative`` as it says, if the policy can.
+
+    Its figure is for an equal average of its channels. Under the policy's weights the merged
+    e-value is at least ``r`` times that average, ``r`` the smallest ratio of the weights, so the
+    level lies ``-log10 r`` higher; the tokens are taken to grow in proportion, and never shrink.
+    """
+    weights = {weight.channel: weight.weight_ppm for weight in policy.weights}
+    if not weights.keys() >= set(alternative.channels):
+        return None
+    equal = WHOLE_PPM / len(alternative.channels)
+    ratio = min(weights[channel] / equal for channel in alternative.channels)
+    level = policy.accuse_milli - 1000 * math.log10(ratio)
+    needed = math.ceil(alternative.tokens * max(1.0, level / alternative.log10_level_milli))
+    return min(sizes.get(channel, 0) for channel in alternative.channels), needed
+
+
+def _sizes(recorded: Sequence[Finding]) -> dict[str, int]:
+    """Return how many tokens were recorded on each channel."""
+    sizes: collections.Counter[str] = collections.Counter()
+    for finding in recorded:
+        for measure in finding.measures:
+            sizes[f"{finding.kind}/{measure.name}"] += len(measure.values)
+    return dict(sizes)
 
 
 def _judge(policy: Policy, findings: Sequence[Finding], verdict: Verdict) -> tuple[Tier, Reason]:
@@ -120,20 +148,26 @@ def _commonest(reasons: Sequence[Reason]) -> Reason:
     return max(counts, key=counts.__getitem__, default=Reason.UNAVAILABLE)
 
 
-def _weighed(policy: Policy, finding: Finding) -> list[int]:
-    """Return how many tokens of a finding the policy weighs, empty if it weighs none of its rows.
+def _scored(policy: Policy, audit: Sequence[Finding]) -> bool:
+    """Say whether every mandatory kind weighs something of this answer.
 
     A row may be there without a token: then honest machines differ throughout that answer.
     """
     channels = {weight.channel for weight in policy.weights}
-    sizes = [len(m.values) for m in finding.measures if f"{finding.kind}/{m.name}" in channels]
-    return sizes and [max(sizes)]
+    seen = {
+        finding.kind
+        for finding in audit
+        if finding.reason is Reason.RECORDED
+        for measure in finding.measures
+        if f"{finding.kind}/{measure.name}" in channels
+    }
+    return seen.issuperset(policy.mandatory)
 
 
 def _channels(
-    policy: Policy, reference: tokens.Reference, scored: Sequence[Finding]
+    policy: Policy, references: Sequence[Reference], scored: Sequence[Finding]
 ) -> tuple[Channel, ...]:
-    levels = dict(tokens.channel_log10_e(reference, scored))
+    levels = yardsticks.levels(references, scored)
     unknown = [w.channel for w in policy.weights if w.channel not in levels]
     if unknown:
         raise FormatError(f"no such channel: {', '.join(unknown)}")

@@ -7,14 +7,13 @@ and proved, so that the client checks it with its trust file alone. Knows nothin
 import hashlib
 from typing import Literal, NamedTuple
 
-from lydite.appraisal import decision, policy, receipts, selection
+from lydite.appraisal import decision, policy, receipts, references, selection
 from lydite.appraisal.policy import Policy
 from lydite.appraisal.receipts import Exchange, Served
+from lydite.appraisal.references import Reference
 from lydite.appraisal.report import Fact, Report
 from lydite.appraisal.trust import Anchor, Trust
 from lydite.errors import FormatError, Reason, VerificationError
-from lydite.evidence.tokens import reference as tokens
-from lydite.evidence.tokens.reference import Reference
 from lydite.messages import audit, entropy, entry, epoch, receipt
 from lydite.messages.audit import AuditPredicate, ResultPredicate, Verdict
 from lydite.messages.canonical import Count, Message, decode, encode
@@ -202,9 +201,8 @@ class _Book:
         """Return what the policy makes of these findings alone."""
         if findings is None or self.outcome.policy is None:
             return None
-        return decision.decide(
-            self.outcome.policy, one_of(self.outcome.references, self.trust), [findings]
-        )
+        references.check_pinned(self.outcome.references, self.trust)
+        return decision.decide(self.outcome.policy, self.outcome.references, [findings])
 
     def _open(self, shown: Proven, kind: EntryKind, keys: dict[KeyId, PublicKey]) -> bytes:
         payload = open_envelope(encode(shown.envelope), keys, ())
@@ -214,18 +212,6 @@ class _Book:
         leaf = entry.of_statement(payload, kind, self.anchor.provider)
         proofs.verify(proof, leaf_hash(leaf), self.trust.log_policy(self.anchor))
         return payload
-
-
-def one_of(references: tuple[Reference, ...], trust: Trust) -> Reference:
-    """Return the only one of ``references``, which the trust file has to name.
-
-    Raises:
-        VerificationError: there is not exactly one, or it is another.
-    """
-    if len(references) != 1 or tokens.digest(references[0]) not in trust.references:
-        raise VerificationError(Reason.UNKNOWN_REFERENCE, "the reference is not a pinned one")
-    tokens.null(references[0])
-    return references[0]
 
 
 def _stage(outcome: Outcome, *, drawn: bool) -> Stage:

@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 from lydite.appraisal import decision
 from lydite.appraisal.bundle import Bundle
-from lydite.errors import FormatError
 from lydite.messages.audit import parse_audit
 from lydite.signing.dsse import payload_of
 
@@ -22,18 +21,13 @@ class Step(NamedTuple):
 def trajectory(bundle: Bundle) -> list[Step]:
     """Return the steps of a bundle that ``verification.verify`` accepted, in log order.
 
-    Raises:
-        FormatError: there is not exactly one reference.
-
     **Does not show** anything by itself: no signature is checked here.
     """
-    if len(bundle.references) != 1:
-        raise FormatError(f"{len(bundle.references)} references, expected one")
     audits = [
         parse_audit(payload_of(logged.envelope)).predicate.findings for logged in bundle.audits
     ]
     steps = [Step(0, 0.0)]
     for count in range(1, len(audits) + 1):
-        verdict = decision.decide(bundle.policy, bundle.references[0], audits[:count])
+        verdict = decision.decide(bundle.policy, bundle.references, audits[:count])
         steps.append(Step(verdict.tokens, verdict.log10_e_milli / 1000))
     return steps

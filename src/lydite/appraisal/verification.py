@@ -8,14 +8,13 @@ import itertools
 from collections.abc import Sequence
 
 from lydite.appraisal import bundle as bundles
-from lydite.appraisal import decision, policy, retention, selection
+from lydite.appraisal import decision, policy, references, retention, selection
 from lydite.appraisal.bundle import Bundle, Bystander, Logged, LoggedEpoch
 from lydite.appraisal.report import Report
 from lydite.appraisal.selection import Draw, Pledged, Witnessed
 from lydite.appraisal.summary import Checked, summarise
 from lydite.appraisal.trust import Anchor, Trust
 from lydite.errors import Reason, VerificationError
-from lydite.evidence.tokens import reference as tokens
 from lydite.messages import audit, declaration, entropy, entry, epoch, receipt
 from lydite.messages import retention as retention_messages
 from lydite.messages.audit import Audit
@@ -34,7 +33,7 @@ def verify(payload: bytes, trust: Trust, not_before_s: int | None = None) -> Rep
     1. The bundle is in its one spelling, about a provider that the relying party knows.
     2. Policy and references are the ones that the relying party pinned.
     3. The checkpoint is the log's, and enough witnesses cosigned it.
-    4. The declaration is the provider's, logged, and of the weights that the reference is for.
+    4. The declaration is the provider's, logged, and of the weights that the references are for.
     5. The epochs cover the log without gap; each was pledged before, and draws as its proof says;
        the last of them drew at ``not_before_s`` (Unix seconds) or later if that is given.
     6. Every drawn entry is shown, every receipt of the provider among them is signed by provider
@@ -52,12 +51,12 @@ def verify(payload: bytes, trust: Trust, not_before_s: int | None = None) -> Rep
     bundle = bundles.parse(payload)
     anchor = trust.anchor(bundle.provider)
     # 2.
-    reference = _pinned(bundle, trust)
+    _check_pinned(bundle, trust)
     # 3.
     accepted = selection.witnessed(bundle.checkpoint.encode(), trust.log_policy(anchor))
     book = _Book(anchor, trust, accepted)
     # 4.
-    declared = _declaration(bundle, book, reference)
+    declared = _declaration(bundle, book)
     # 5.
     epochs, draws = _epochs(bundle, book)
     _fresh(draws, not_before_s)
@@ -67,7 +66,7 @@ def verify(payload: bytes, trust: Trust, not_before_s: int | None = None) -> Rep
     findings = _audits(bundle, book, epochs)
     silent = _retained(bundle, book, epochs)
     # 8.
-    verdict = decision.decide(bundle.policy, reference, findings)
+    verdict = decision.decide(bundle.policy, bundle.references, findings)
     result = _result(bundle, book, epochs, verdict)
     parts = (tuple(epochs), tuple(draws), silent)
     checked = Checked(anchor, accepted, declared, *parts, bundle.policy, verdict, result)
@@ -111,32 +110,22 @@ class _Book:
         merkle.inclusion(leaf_hash(leaf), number - 1, checkpoint.size, hashes, checkpoint.root)
 
 
-def _pinned(bundle: Bundle, trust: Trust) -> tokens.Reference:
+def _check_pinned(bundle: Bundle, trust: Trust) -> None:
     policy.check(bundle.policy)
     if policy.digest(bundle.policy) != trust.policy:
         raise VerificationError(
             Reason.UNKNOWN_POLICY, f"policy {bundle.policy.name} is not the pinned one"
         )
-    if len(bundle.references) != 1:
-        raise VerificationError(
-            Reason.UNKNOWN_REFERENCE, f"{len(bundle.references)} references, expected one"
-        )
-    reference = bundle.references[0]
-    if tokens.digest(reference) not in trust.references:
-        raise VerificationError(
-            Reason.UNKNOWN_REFERENCE, f"reference {reference.name} is not a pinned one"
-        )
-    tokens.null(reference)
-    return reference
+    references.check_pinned(bundle.references, trust)
 
 
-def _declaration(bundle: Bundle, book: _Book, reference: tokens.Reference) -> Declaration:
+def _declaration(bundle: Bundle, book: _Book) -> Declaration:
     payload = book.open(bundle.declaration, "declaration", book.keys, [book.provider])
     declared = declaration.parse(payload)
     said = declared.predicate
     if said.provider != book.provider or declared.subject[0].digest.sha256 != said.weights_root:
         raise VerificationError(Reason.WRONG_PROVIDER, "declaration is not about this provider")
-    decision.check_fit(declared, reference)
+    references.check_fit(declared, bundle.references)
     return declared
 
 
@@ -315,7 +304,7 @@ def _result(
     if statement.subject[0].digest.sha256 != name:
         raise VerificationError(Reason.WRONG_PROVIDER, "result about another declaration")
     last = epochs[-1].tree_size if epochs else 0
-    pinned = (policy.digest(bundle.policy), tuple(tokens.digest(r) for r in bundle.references))
+    pinned = (policy.digest(bundle.policy), references.digests(bundle.references))
     if (said.policy, said.references) != pinned or (said.epochs, said.tree_size) != (
         len(epochs),
         last,

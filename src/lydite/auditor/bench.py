@@ -4,12 +4,14 @@ Recomputes with its own copy of the declared model. Knows nothing of logs, netwo
 """
 
 from lydite.appraisal.examination import examine
+from lydite.appraisal.references import Reference, check_set, of_kind
 from lydite.auditor import reading
 from lydite.engines.protocol import Engine
 from lydite.errors import FormatError, Reason, UnavailableError, VerificationError
 from lydite.evidence.tokens import claims as tokens
+from lydite.evidence.tokens import reference as tokens_reference
 from lydite.evidence.tokens import verifier
-from lydite.evidence.tokens.reference import KIND, Reference, check_covered
+from lydite.evidence.tokens.reference import KIND, check_covered
 from lydite.messages import opening as openings
 from lydite.messages.finding import Finding
 from lydite.messages.opening import Opening
@@ -20,13 +22,20 @@ from lydite.messages.tier import Tier
 class Bench:
     """Verifiers for one declared model."""
 
-    def __init__(self, engine: Engine, reference: Reference, second: Engine | None = None) -> None:
+    def __init__(
+        self, engine: Engine, references: tuple[Reference, ...], second: Engine | None = None
+    ) -> None:
         """Take the declared model in the auditor's arithmetic, and in that of its data type.
 
         Tokens before which the two disagree are not scored. Without ``second`` all of them are.
+
+        Raises:
+            VerificationError: the references do not go together, or none is for tokens.
         """
+        check_set(references)
+        self.references = references
         self._engine = engine
-        self._reference = reference
+        self._reference = of_kind(references, tokens_reference.Reference)
         self._second = second
 
     def examine(self, receipt: Receipt, opening: Opening, *, declares_ids: bool) -> list[Finding]:

@@ -14,11 +14,12 @@ import msgspec
 from lydite.appraisal import choice
 from lydite.appraisal.choice import Asked
 from lydite.appraisal.policy import digest as policy_digest
+from lydite.appraisal.references import Reference, digests
+from lydite.auditor.bench import Bench
 from lydite.auditor.ledger import Ledger
 from lydite.auditor.outcomes import Located, Outcomes
 from lydite.auditor.refusals import timestamp
 from lydite.errors import Reason, UnavailableError, VerificationError
-from lydite.evidence.tokens.reference import digest as reference_digest
 from lydite.messages import opening as openings
 from lydite.messages import receipt as receipts
 from lydite.messages.canonical import encode
@@ -63,22 +64,22 @@ class Examiner:
     def _examine(self, receipt_id: str, salt: str) -> Asked:
         found = self._outcomes.locate(receipt_id)
         watch = found.watch
-        reference = watch.reference
+        bench = watch.bench
         if found.served.proof is None:
             raise UnavailableError("no checkpoint covers this receipt yet", Reason.NOT_IN_LOG)
-        if reference is None:
+        if bench is None:
             raise UnavailableError(
                 f"no reference for {watch.place.model} is here", Reason.UNKNOWN_REFERENCE
             )
         envelope = encode(found.served.envelope)
-        findings = self._findings(found, envelope, receipt_id, salt)
-        statement = self._statement(found, envelope, receipt_id, findings)
+        findings = self._findings(found, bench, envelope, receipt_id, salt)
+        statement = self._statement(found, bench.references, envelope, receipt_id, findings)
         entered = self._ledger.enter("examination", encode(statement))
         asked = Asked(
             receipt=found.served,
             examination=msgspec.json.decode(entered.envelope, type=Envelope),
             policy=watch.terms.policy,
-            references=(reference,),
+            references=bench.references,
         )
         if len(self._done) >= _KEPT:
             self._done.pop(next(iter(self._done)))
@@ -86,7 +87,7 @@ class Examiner:
         return asked
 
     def _findings(
-        self, found: Located, envelope: bytes, receipt_id: str, salt: str
+        self, found: Located, bench: Bench, envelope: bytes, receipt_id: str, salt: str
     ) -> tuple[Finding, ...]:
         """Recompute one answer.
 
@@ -107,18 +108,21 @@ class Examiner:
         opening = watch.clients.client.chosen_opening(receipt_id, salt)
         openings.check(opening, receipt)
         # 3.
-        assert watch.bench is not None
         declared = watch.case.declaration
         ids = declared is not None and declared.predicate.token_ids
-        return tuple(watch.bench.examine(receipt, opening, declares_ids=ids))
+        return tuple(bench.examine(receipt, opening, declares_ids=ids))
 
     def _statement(
-        self, found: Located, envelope: bytes, receipt_id: str, findings: tuple[Finding, ...]
+        self,
+        found: Located,
+        references: tuple[Reference, ...],
+        envelope: bytes,
+        receipt_id: str,
+        findings: tuple[Finding, ...],
     ) -> Examination:
         watch, number = found.watch, found.served.index or 0
-        rules, reference = watch.terms.policy, watch.reference
-        assert reference is not None
-        verdict, tier, reason = choice.judge(rules, reference, findings, number)
+        rules = watch.terms.policy
+        verdict, tier, reason = choice.judge(rules, references, findings, number)
         return Examination(
             subject=subject("receipt", digest(envelope)),
             predicate=Predicate(
@@ -130,7 +134,7 @@ class Examiner:
                 tier=tier,
                 reason=reason,
                 policy=policy_digest(rules),
-                reference=reference_digest(reference),
+                references=digests(references),
                 provider=watch.anchor.provider,
                 auditor=watch.terms.signer.keyid,
                 issued=timestamp(time.time()),

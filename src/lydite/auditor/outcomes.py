@@ -59,7 +59,7 @@ class Outcomes:
             epoch, drawn = _epoch(case, number), number in case.receipts
             audited = case.audits.get(number) if drawn else None
             result = proven(case, case.result_entry) if case.result_entry else None
-            reference = watch.reference
+            bench = watch.bench
             return Outcome(
                 receipt=served,
                 stage=_stage(epoch, drawn=drawn, audited=audited is not None),
@@ -68,7 +68,7 @@ class Outcomes:
                 audit=proven(case, audited[0]) if audited else None,
                 result=result,
                 policy=watch.terms.policy,
-                references=() if reference is None else (reference,),
+                references=() if bench is None else bench.references,
             )
 
     def locate(self, receipt_id: str) -> Located:

@@ -4,15 +4,15 @@ from collections.abc import Sequence
 
 from lydite.appraisal.bundle import Bundle, Bystander, Logged, LoggedEpoch
 from lydite.appraisal.policy import Policy
+from lydite.appraisal.references import Reference
 from lydite.auditor.casebook import Casebook
 from lydite.errors import UnavailableError
-from lydite.evidence.tokens.reference import Reference
 from lydite.messages.canonical import decode
 from lydite.signing.dsse import Envelope
 from lydite.tlog.checkpoint import encode_hash
 
 
-def pack(case: Casebook, policy: Policy, reference: Reference) -> Bundle:
+def pack(case: Casebook, policy: Policy, references: tuple[Reference, ...]) -> Bundle:
     """Return the bundle of everything up to the mirror's checkpoint.
 
     Raises:
@@ -46,7 +46,7 @@ def pack(case: Casebook, policy: Policy, reference: Reference) -> Bundle:
         ),
         audits=tuple(_logged(case, case.audits[number][0]) for number in audited),
         policy=policy,
-        references=(reference,),
+        references=references,
         result=_logged(case, case.result_entry),
     )
 

@@ -20,6 +20,7 @@ import uvicorn
 
 from lydite.appraisal import policy, trust
 from lydite.appraisal.policy import Policy
+from lydite.appraisal.references import check_fit, check_set, parse
 from lydite.appraisal.trust import Anchor, Trust
 from lydite.auditor import alarms
 from lydite.auditor.alarms import Alarms, Command, Shutdown
@@ -37,9 +38,7 @@ from lydite.auditor.router import Router
 from lydite.auditor.settings import Gateway, Model, Recomputer
 from lydite.auditor.watch import Clients, Recompute, Terms, Watch
 from lydite.engines.weights import check_root
-from lydite.errors import ConfigurationError, FormatError, LyditeError
-from lydite.evidence.tokens import reference as references
-from lydite.evidence.tokens.reference import Reference
+from lydite.errors import ConfigurationError, FormatError, LyditeError, VerificationError
 from lydite.messages.declaration import Declaration
 from lydite.signing import keys, notes
 from lydite.signing.keys import Signer
@@ -63,12 +62,14 @@ class _Shelf:
     def __init__(self, models: Sequence[Model]) -> None:
         self._known = [_load(model) for model in models]
 
-    def find(self, declared: Declaration) -> tuple[Reference, Bench] | None:
+    def find(self, declared: Declaration) -> Bench | None:
         """Return what a declared model is recomputed with, None if it cannot be."""
-        said = declared.predicate
-        for reference, bench in self._known:
-            if (said.weights_root, said.sampler) == (reference.weights_root, reference.sampler):
-                return reference, bench
+        for bench in self._known:
+            try:
+                check_fit(declared, bench.references)
+            except VerificationError:
+                continue
+            return bench
         return None
 
 
@@ -276,15 +277,16 @@ def anchor_of(anchors: Trust, name: str) -> Anchor:
     raise ConfigurationError(f"the trust file has no provider called {name!r}")
 
 
-def _load(model: Model) -> tuple[Reference, Bench]:
+def _load(model: Model) -> Bench:
     # torch takes seconds to import, and who only routes needs none of it
     from lydite.engines.transformers_engine import TransformersEngine
 
     place = Path(model.directory)
-    reference = references.parse(_message(model.reference))
-    check_root(place, reference.weights_root)
+    known = tuple(parse(_message(path)) for path in model.references)
+    check_set(known)
+    check_root(place, known[0].weights_root)
     exact = TransformersEngine.load(place, "fp32")
-    return reference, Bench(exact, reference, TransformersEngine.load(place, "bf16"))
+    return Bench(exact, known, TransformersEngine.load(place, "bf16"))
 
 
 def _checkpointer(settings: Recomputer, log: LogStore) -> Checkpointer:

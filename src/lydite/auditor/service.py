@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Callable
 
-from lydite.appraisal import decision
+from lydite.appraisal import decision, references
 from lydite.appraisal.bundle import Bundle
 from lydite.appraisal.policy import Policy
 from lydite.appraisal.policy import digest as policy_digest
@@ -17,8 +17,7 @@ from lydite.auditor.casebook import Casebook
 from lydite.auditor.gateway_client import Gateway
 from lydite.auditor.packing import pack
 from lydite.errors import LyditeError, Reason, UnavailableError
-from lydite.evidence.tokens.reference import KIND, Reference
-from lydite.evidence.tokens.reference import digest as reference_digest
+from lydite.evidence.tokens.reference import KIND
 from lydite.messages import opening as openings
 from lydite.messages.audit import Audit, AuditPredicate, Result, ResultPredicate, Verdict
 from lydite.messages.canonical import encode
@@ -42,7 +41,6 @@ class Auditor:
         trust: Trust,
         anchor: Anchor,
         policy: Policy,
-        reference: Reference,
         bench: Bench,
         signer: Signer,
         patience_s: float | None = None,
@@ -57,7 +55,6 @@ class Auditor:
         self._patience_s = patience_s
         self._refused_s: dict[int, float] = {}
         self._policy = policy
-        self._reference = reference
         self._bench = bench
         self._signer = signer
         self.case = case or Casebook(client, trust, anchor, policy, signer.keyid)
@@ -88,7 +85,7 @@ class Auditor:
         """
         self.case.catch_up()
         if self.case.declaration is not None:
-            decision.check_fit(self.case.declaration, self._reference)
+            references.check_fit(self.case.declaration, self._bench.references)
         pending = self.case.pending()
         last = 0
         for done, number in enumerate(pending, start=1):
@@ -111,7 +108,7 @@ class Auditor:
             raise UnavailableError("drawn receipts are waiting for their audit")
         audited = sorted(case.audits)
         findings = [case.audits[number][1].predicate.findings for number in audited]
-        verdict = decision.decide(self._policy, self._reference, findings)
+        verdict = decision.decide(self._policy, self._bench.references, findings)
         declared = digest(case.envelope(case.declaration_entry))
         epochs = [statement.predicate for statement in case.epochs.values()]
         result = Result(
@@ -122,7 +119,7 @@ class Auditor:
                 tree_size=epochs[-1].tree_size if epochs else 0,
                 declaration=declared.hex(),
                 policy=policy_digest(self._policy),
-                references=(reference_digest(self._reference),),
+                references=references.digests(self._bench.references),
                 provider=case.anchor.provider,
                 auditor=self._signer.keyid,
                 issued=_now(),
@@ -134,7 +131,7 @@ class Auditor:
     def bundle(self) -> Bundle:
         """Return the bundle of everything so far."""
         self.case.catch_up()
-        return pack(self.case, self._policy, self._reference)
+        return pack(self.case, self._policy, self._bench.references)
 
     def await_entry(self, number: int, timeout_s: float = 30.0) -> None:
         """Wait until a witnessed checkpoint covers entry ``number``, and read up to there.

@@ -33,15 +33,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Everything that an auditor needs.
 
     ``trust`` is its trust file, ``key`` its signing key, ``model`` the declared model's directory,
-    ``reference`` the Reference Value, ``policy`` the policy's file (none: the default one),
-    ``bundles`` where bundles are written, ``rate_ppm`` the share of requests that it draws, and
-    ``period_s`` the time from one epoch to the next.
+    ``references`` its Reference Values, one for each kind of evidence, ``policy`` the policy's file
+    (none: the default one), ``bundles`` where bundles are written, ``rate_ppm`` the share of
+    requests that it draws, and ``period_s`` the time from one epoch to the next.
     """
 
     trust: str
     key: str
     model: str
-    reference: str
+    references: tuple[str, ...]
     gateways: tuple[Gateway, ...]
     policy: str | None = None
     bundles: str = "bundles"
@@ -50,10 +50,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A model that can be recomputed: its directory, and the file of its Reference Value."""
+    """A model that can be recomputed: its directory, and the files of its Reference Values."""
 
     directory: str
-    reference: str
+    references: tuple[str, ...]
 
 
 class Witness(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

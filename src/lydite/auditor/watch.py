@@ -20,7 +20,6 @@ from lydite.auditor.gateway_client import GatewayClient
 from lydite.auditor.registry import Place
 from lydite.auditor.service import Auditor
 from lydite.errors import LyditeError, Reason, UnavailableError, VerificationError
-from lydite.evidence.tokens.reference import Reference
 from lydite.messages import entry
 from lydite.messages.audit import Verdict
 from lydite.messages.canonical import Count, Integer, Message, encode
@@ -35,7 +34,7 @@ NOBODY: Final = "0" * 64
 """Stands for weights that nobody has declared yet."""
 
 
-Recompute = Callable[[Declaration], tuple[Reference, Bench] | None]
+Recompute = Callable[[Declaration], Bench | None]
 """Returns what a declared model is recomputed with, None if it cannot be."""
 
 
@@ -114,7 +113,6 @@ class Watch:
         self.terms = terms
         self.case = Casebook(clients.auditor, terms.trust, anchor, terms.policy, terms.signer.keyid)
         self.verdict: Verdict | None = None
-        self.reference: Reference | None = None
         self.bench: Bench | None = None
         self.bundle = terms.bundles / f"{place.name.replace('/', '_')}.bundle.json"
         self._shutdown = shutdown
@@ -171,9 +169,8 @@ class Watch:
             raise UnavailableError("no declaration is in the witnessed log yet", Reason.NOT_IN_LOG)
         self.place.model = declared.predicate.model
         if self._auditor is None and (found := self.terms.recompute(declared)) is not None:
-            self.reference, self.bench = found
-            terms = self.terms
-            parts = (terms.trust, self.anchor, terms.policy, *found, terms.signer)
+            self.bench, terms = found, self.terms
+            parts = (terms.trust, self.anchor, terms.policy, found, terms.signer)
             self._auditor = Auditor(
                 self.clients.auditor, *parts, patience_s=terms.patience_s, case=self.case
             )

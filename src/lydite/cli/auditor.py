@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from lydite import config
-from lydite.appraisal import policy, trust
+from lydite.appraisal import policy, references, trust
 from lydite.appraisal.trust import Trust
 from lydite.auditor.bench import Bench
 from lydite.auditor.gateway_client import GatewayClient
@@ -17,7 +17,6 @@ from lydite.cli.files import read_message
 from lydite.cli.patience import before_hashing
 from lydite.engines.weights import check_root
 from lydite.errors import ConfigurationError, FormatError, LyditeError, VerificationError
-from lydite.evidence.tokens import reference as references
 from lydite.messages.audit import Verdict
 from lydite.messages.canonical import encode
 from lydite.signing import keys
@@ -59,17 +58,18 @@ def _auditors(settings: Settings) -> list[tuple[Gateway, Auditor]]:
     rules = policy.DEFAULT
     if settings.policy is not None:
         rules = policy.parse(read_message(Path(settings.policy)))
-    reference = references.parse(read_message(Path(settings.reference)))
+    known = tuple(references.parse(read_message(Path(path))) for path in settings.references)
+    references.check_set(known)
     before_hashing(Path(settings.model))
-    check_root(Path(settings.model), reference.weights_root)
+    check_root(Path(settings.model), known[0].weights_root)
     signer = keys.load(Path(settings.key))
     exact = TransformersEngine.load(Path(settings.model), "fp32")
-    bench = Bench(exact, reference, TransformersEngine.load(Path(settings.model), "bf16"))
+    bench = Bench(exact, known, TransformersEngine.load(Path(settings.model), "bf16"))
     auditors = []
     for gateway in settings.gateways:
         anchor = _anchor(anchors, gateway.provider)
         client = GatewayClient(gateway.url, gateway.token)
-        auditor = Auditor(client, anchors, anchor, rules, reference, bench, signer)
+        auditor = Auditor(client, anchors, anchor, rules, bench, signer)
         auditors.append((gateway, auditor))
     if not auditors:
         raise ConfigurationError("the settings name no gateway")

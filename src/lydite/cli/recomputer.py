@@ -25,7 +25,7 @@ mode = "{mode}"
 
 # [[models]]
 # directory = "models/lydite-base"
-# reference = "data/reference/tokens/lydite-base.json"
+# references = ["data/reference/tokens/lydite-base.json"]
 #
 # [[gateways]]
 # provider = "its name in the trust file"

@@ -3,11 +3,10 @@
 import argparse
 from pathlib import Path
 
-from lydite.appraisal import policy
+from lydite.appraisal import policy, references
 from lydite.appraisal.trust import Anchor, Trust
 from lydite.cli.files import read, read_message, write
-from lydite.errors import ConfigurationError, FormatError, LyditeError
-from lydite.evidence.tokens import reference as references
+from lydite.errors import ConfigurationError, FormatError, LyditeError, VerificationError
 from lydite.messages.canonical import decode, encode
 from lydite.sampling import beacon
 from lydite.sampling.beacon import Chain
@@ -21,7 +20,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "anchors", nargs="+", type=Path, metavar="ANCHOR", help="anchor.json of each provider"
     )
     parser.add_argument("--auditor", action="append", required=True, help="public key in hex")
-    parser.add_argument("--reference", type=Path, required=True, help="the Reference Value's file")
+    parser.add_argument(
+        "--reference",
+        type=Path,
+        action="append",
+        required=True,
+        help="a Reference Value's file, one for each kind of evidence",
+    )
     parser.add_argument(
         "--witnesses", type=Path, required=True, help="tlog-policy without log line"
     )
@@ -39,18 +44,19 @@ def run(arguments: argparse.Namespace) -> int:
         rules = policy.DEFAULT
         if arguments.policy is not None:
             rules = policy.parse(read_message(arguments.policy))
-        reference = references.parse(read_message(arguments.reference))
+        known = [references.parse(read_message(path)) for path in arguments.reference]
+        references.check_set(known)
         anchors = tuple(decode(read_message(path), Anchor) for path in arguments.anchors)
         made = Trust(
             policy=policy.digest(rules),
-            references=(references.digest(reference),),
+            references=references.digests(known),
             auditors=tuple(arguments.auditor),
             beacon=_chain(arguments.beacon),
             witnesses=read(arguments.witnesses).decode(),
             providers=anchors,
         )
         _check(made)
-    except (FormatError, UnicodeDecodeError) as error:
+    except (FormatError, VerificationError, UnicodeDecodeError) as error:
         raise ConfigurationError(str(error)) from error
     if arguments.out is None:
         print(encode(made).decode())

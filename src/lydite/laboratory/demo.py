@@ -139,7 +139,7 @@ def run(options: Options, show: Callable[[Stage], None]) -> list[Row]:
         stage.tell("starting beacon, witnesses and gateways")
         deployment = deploy(processes, directory, engines, DEFAULT, reference)
         (directory / "trust.json").write_bytes(encode(deployment.trust) + b"\n")
-        auditors = [_auditor(deployment, p, bench, reference) for p in deployment.providers]
+        auditors = [_auditor(deployment, p, bench) for p in deployment.providers]
         for number in range(options.rounds):
             _send(stage, deployment.providers, options, number)
             _audit(stage, auditors, options, f"{number + 1} of {options.rounds}")
@@ -171,16 +171,12 @@ def _bench(options: Options, reference: references.Reference) -> Bench:
 
     place = options.models / options.model
     exact = TransformersEngine.load(place, "fp32")
-    return Bench(exact, reference, TransformersEngine.load(place, "bf16"))
+    return Bench(exact, (reference,), TransformersEngine.load(place, "bf16"))
 
 
-def _auditor(
-    deployment: Deployment, provider: Provider, bench: Bench, reference: references.Reference
-) -> Auditor:
+def _auditor(deployment: Deployment, provider: Provider, bench: Bench) -> Auditor:
     client = GatewayClient(provider.url, provider.token)
-    return Auditor(
-        client, deployment.trust, provider.anchor, DEFAULT, reference, bench, deployment.auditor
-    )
+    return Auditor(client, deployment.trust, provider.anchor, DEFAULT, bench, deployment.auditor)
 
 
 def _send(stage: Stage, providers: Sequence[Provider], options: Options, number: int) -> None:

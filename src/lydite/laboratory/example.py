@@ -191,7 +191,7 @@ def _engine(processes: Processes, options: Options, name: str, does: str) -> Ser
 def _settings(options: Options, directory: Path, deployment: Deployment) -> Path:
     model = Model(
         directory=str(options.models / options.model),
-        reference=str(options.references / f"{options.model}.json"),
+        references=(str(options.references / f"{options.model}.json"),),
     )
     return recomputing.prepare(
         directory,

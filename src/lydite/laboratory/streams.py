@@ -76,12 +76,21 @@ def log_path(
     Margin and surprisal channels, averaged with fixed ``weights``, all from the first token on. A
     verdict mixes over the starts, which costs a cheat from the first answer on ln 2 at most.
     """
-    margins = [value for finding in findings for value in finding.values(MARGIN)]
-    surprisals = [value for finding in findings for value in finding.values(SURPRISAL)]
-    margin_path = bins.running((bin_of(reference, value) for value in margins), null(reference))
-    surprisal_path = betting.running(surprisals, reference.drift_micro)
-    for pair in zip(margin_path, surprisal_path, strict=True):
+    paths = (margin_path(reference, findings), surprisal_path(reference, findings))
+    for pair in zip(*paths, strict=True):
         yield log_average(pair, weights)
+
+
+def margin_path(reference: Reference, findings: Sequence[Finding]) -> Iterator[float]:
+    """Yield the log e-value of the margins alone, in nats, after each token."""
+    margins = (value for finding in findings for value in finding.values(MARGIN))
+    return bins.running((bin_of(reference, value) for value in margins), null(reference))
+
+
+def surprisal_path(reference: Reference, findings: Sequence[Finding]) -> Iterator[float]:
+    """Yield the log e-value of the surprisals alone, in nats, after each token."""
+    surprisals = (value for finding in findings for value in finding.values(SURPRISAL))
+    return betting.running(surprisals, reference.drift_micro)
 
 
 def log10(nats: float) -> float:

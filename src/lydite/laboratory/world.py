@@ -9,6 +9,8 @@ import hashlib
 import json
 from collections.abc import Callable
 
+from msgspec.structs import replace
+
 from lydite.appraisal.policy import DEFAULT, Policy
 from lydite.appraisal.policy import digest as policy_digest
 from lydite.appraisal.report import Report
@@ -20,7 +22,7 @@ from lydite.errors import UnavailableError
 from lydite.evidence.tokens import claims
 from lydite.evidence.tokens import reference as references
 from lydite.evidence.tokens import verifier as scores
-from lydite.evidence.tokens.reference import Alternative, Histogram, Provenance, Reference
+from lydite.evidence.tokens.reference import MARGIN, SURPRISAL, Reference
 from lydite.evidence.tokens.sampling import Sampling, from_request
 from lydite.gateway.draws.epochs import Hands, Pledged, make_epoch
 from lydite.gateway.draws.pledges import Secret, Turn, make_pledge
@@ -29,6 +31,7 @@ from lydite.gateway.ledger.retention import make_retention
 from lydite.laboratory.bigram import Bigram
 from lydite.messages import entropy, entry
 from lydite.messages.audit import Verdict
+from lydite.messages.calibration import Alternative, Binned, Histogram, Provenance
 from lydite.messages.canonical import encode
 from lydite.messages.commitment import Salt, commit_request, commit_response, sampling_seed
 from lydite.messages.declaration import Declaration, Predicate
@@ -104,8 +107,7 @@ class World:
             self.trust,
             self.trust.providers[0],
             policy,
-            self.reference,
-            Bench(self.model, self.reference),
+            Bench(self.model, (self.reference,)),
             self.auditor_key,
         )
 
@@ -322,6 +324,9 @@ class World:
         )
 
 
+_BOTH = (f"tokens/{MARGIN}", f"tokens/{SURPRISAL}")
+
+
 def calibrated(model: Bigram, responses: int = 100, tokens: int = 20) -> Reference:
     """Return a Reference Value for a bigram, made from its own honest answers."""
     empty = Reference(
@@ -329,14 +334,17 @@ def calibrated(model: Bigram, responses: int = 100, tokens: int = 20) -> Referen
         weights_root=model.weights_root,
         sampler="lydite/v1",
         auditor="numpy, one pass",
-        edges=(1, 1_000, 100_000),
-        histograms=(),
+        margin=Binned(edges=(1, 1_000, 100_000), histograms=()),
+        residual=None,
         error_ppm=1_000,
         drift_micro=10,
         noise_micro=10,
         temperature_min_milli=600,
         top_p_min_ppm=900_000,
-        alternatives=(Alternative(name="int4-weights", log10_level_milli=4000, tokens=200),),
+        alternatives=tuple(
+            Alternative(name="int4-weights", channels=channels, log10_level_milli=5000, tokens=200)
+            for channels in (_BOTH, _BOTH[:1], _BOTH[1:])
+        ),
         provenance=Provenance(script="0" * 64, data="0" * 64, prompts="0" * 64, versions=("1",)),
     )
     counts, squares = [0] * 5, [0] * 5
@@ -360,8 +368,7 @@ def calibrated(model: Bigram, responses: int = 100, tokens: int = 20) -> Referen
         counts_squared=tuple(squares),
         crosses=tuple(count * tokens for count in counts),
     )
-    fields = {name: getattr(empty, name) for name in empty.__struct_fields__}
-    return Reference(**{**fields, "histograms": (histogram,)})
+    return replace(empty, margin=replace(empty.margin, histograms=(histogram,)))
 
 
 def _payload(envelope: bytes) -> bytes:

@@ -34,7 +34,7 @@ class Predicate(Message, frozen=True, kw_only=True):
     tier: Tier
     reason: Reason
     policy: Hex32
-    reference: Hex32
+    references: tuple[Hex32, ...]
     provider: Word
     auditor: Word
     issued: Timestamp

@@ -8,6 +8,8 @@ loop over tokens. Knows nothing of how scores become bins.
 """
 
 import math
+from bisect import bisect_right
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 from lydite.errors import FormatError
@@ -57,6 +59,27 @@ def running(bins: Iterable[int], null: Sequence[float]) -> Iterator[float]:
             logs[i] += math.log(forecast / null[bin_])
         counts[bin_] += 1
         yield log_mean(logs)
+
+
+def count(edges: Sequence[int], values: Iterable[int]) -> tuple[int, ...]:
+    """Return how many of ``values`` fall into each of the bins that begin at ``edges``.
+
+    One bin more than there are edges: values below the first of them are in bin 0.
+    """
+    counted = [0] * (len(edges) + 1)
+    for value, times in Counter(values).items():
+        counted[bisect_right(edges, value)] += times
+    return tuple(counted)
+
+
+def suffixes(steps: Sequence[Sequence[int]], null: Sequence[float]) -> list[float]:
+    """Return for each step ``log_e`` of the counts of that step and all later ones together."""
+    totals = (0,) * len(null)
+    logs = []
+    for more in reversed(steps):
+        totals = tuple(have + new for have, new in zip(totals, more, strict=True))
+        logs.append(log_e(totals, null))
+    return logs[::-1]
 
 
 def _priors(null: Sequence[float]) -> list[list[float]]:

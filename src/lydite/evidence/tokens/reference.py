@@ -16,19 +16,23 @@ import msgspec
 
 from lydite.errors import FormatError, Reason, UnavailableError, VerificationError
 from lydite.evidence.tokens.sampling import Sampling
-from lydite.messages.canonical import Count, Hex32, Integer, Message, Word, decode, encode
+from lydite.messages.calibration import Alternative, Binned, Provenance
+from lydite.messages.canonical import Hex32, Message, Word, decode, encode
 from lydite.messages.finding import Finding
-from lydite.statistics import betting, bins, onset, rates
+from lydite.statistics import betting, bins, composite, onset
 from lydite.statistics.merging import log_mean
 
 KIND = "tokens"
-MARGIN, SURPRISAL = "margin", "surprisal"
-"""Names of the two measures of a finding, one value a token."""
-CHANNELS = ("tokens/margin", "tokens/surprisal")
+MARGIN, SURPRISAL, RESIDUAL = "margin", "surprisal", "residual"
+"""Names of the measures of a finding, one value a token."""
+CHANNELS = (f"{KIND}/{MARGIN}", f"{KIND}/{SURPRISAL}")
+"""The channels that every Reference Value reads; ``residual`` is read by some."""
 OUTSIDE = -1
 """The margin recorded for a token outside the support that the request's filters leave."""
 CAP_MICRO = 500_000
 """Margins are capped here: half a logit."""
+RESIDUAL_CAP_MICRO = 10_000_000
+"""Residuals are capped here: ten nats."""
 SCALE_MICRO = 1_000_000
 
 _Ppm = Annotated[int, msgspec.Meta(ge=1, le=500_000)]
@@ -36,53 +40,20 @@ _Drift = Annotated[int, msgspec.Meta(ge=0, le=SCALE_MICRO // 2)]
 _Noise = Annotated[int, msgspec.Meta(ge=0, le=10 * SCALE_MICRO)]
 
 
-class Histogram(Message, frozen=True, kw_only=True):
-    """How the margins of one honest implementation fall into the bins, clustered by response."""
+class Reference(
+    Message, frozen=True, kw_only=True, tag_field="format", tag="lydite/tokens-reference/v2"
+):
+    """What the tokens of the honest declared model look like to this auditor."""
 
-    name: Word
-    responses: Count
-    tokens: Count
-    tokens_squared: Count
-    """Sum over responses of the square of their tokens."""
-    counts: tuple[Count, ...]
-    """Tokens in each bin."""
-    counts_squared: tuple[Count, ...]
-    """Sum over responses of the square of their tokens in each bin."""
-    crosses: tuple[Count, ...]
-    """Sum over responses of their tokens times their tokens in each bin."""
-
-
-class Alternative(Message, frozen=True, kw_only=True):
-    """How many tokens show one cheat at one level, in nine runs of ten."""
-
-    name: Word
-    log10_level_milli: Count
-    """The level as thousandths of log10: 2301 is an e-value of 200."""
-    tokens: Count
-
-
-class Provenance(Message, frozen=True, kw_only=True):
-    """What this Reference Value was made with and from: digests, and versions of software."""
-
-    script: Hex32
-    data: Hex32
-    prompts: Hex32
-    versions: tuple[Word, ...]
-
-
-class Reference(Message, frozen=True, kw_only=True):
-    """What margins and surprisals of the honest declared model look like to this auditor."""
-
-    format: Literal["lydite/tokens-reference/v1"] = "lydite/tokens-reference/v1"
     name: Word
     weights_root: Hex32
     sampler: Literal["lydite/v1", "none"]
     auditor: Word
     """How the auditor computes its logits: dtype, shape, one forward pass."""
-    edges: tuple[Integer, ...]
-    """Where the bins of margins begin, ascending micro-logits; below the first is bin 0."""
-    histograms: tuple[Histogram, ...]
-    """The honest implementations; the null is the worst of them in every bin."""
+    margin: Binned
+    """Margins, in micro-logits; one more bin, the last, for tokens outside the support."""
+    residual: Binned | None
+    """Residuals, in micro-nats; none where no honest implementation reported log-probabilities."""
     error_ppm: _Ppm
     """Probability, in millionths, that a ceiling of the null is too low by chance."""
     drift_micro: _Drift
@@ -105,8 +76,18 @@ def parse(payload: bytes) -> Reference:
         FormatError: other bytes than we would write, or histograms that do not fit the edges.
     """
     reference = decode(payload, Reference, limit=1 << 20)
-    null(reference)
+    check(reference)
     return reference
+
+
+def check(reference: Reference) -> None:
+    """Check that a Reference Value can be read against.
+
+    Raises:
+        FormatError: edges that do not ascend, or histograms that do not fit them.
+    """
+    null(reference)
+    residual_null(reference)
 
 
 def digest(reference: Reference) -> str:
@@ -121,26 +102,32 @@ def bin_of(reference: Reference, margin_micro: int) -> int:
         FormatError: no verifier records such a margin.
     """
     if margin_micro == OUTSIDE:
-        return len(reference.edges) + 1
+        return len(reference.margin.edges) + 1
     if not 0 <= margin_micro <= CAP_MICRO:
         raise FormatError(f"margin of {margin_micro} micro-logits, expected 0 to {CAP_MICRO}")
-    return bisect_right(reference.edges, margin_micro)
+    return bisect_right(reference.margin.edges, margin_micro)
 
 
 def null(reference: Reference) -> tuple[float, ...]:
-    """Return for every bin the highest rate that an honest implementation may have.
-
-    The maximum over the implementations, each with its calibration error; not renormalised.
+    """Return for every bin of margins the highest rate that an honest implementation may have.
 
     Raises:
         FormatError: the edges do not ascend, or a histogram has other bins than they make.
     """
-    edges, size = reference.edges, len(reference.edges) + 2
-    if list(edges) != sorted(set(edges)) or not reference.histograms:
-        raise FormatError("reference: edges must ascend, and some implementation must be there")
-    z = rates.quantile(reference.error_ppm / 1e6, size * len(reference.histograms))
-    ceilings = [_ceilings(histogram, size, z) for histogram in reference.histograms]
-    return tuple(max(column) for column in zip(*ceilings, strict=True))
+    size = len(reference.margin.edges) + 2
+    return composite.ceilings(reference.margin, size, reference.error_ppm)
+
+
+def residual_null(reference: Reference) -> tuple[float, ...]:
+    """Return the same for every bin of residuals, empty where the reference knows none.
+
+    Raises:
+        FormatError: the edges do not ascend, or a histogram has other bins than they make.
+    """
+    known = reference.residual
+    if known is None:
+        return ()
+    return composite.ceilings(known, len(known.edges) + 1, reference.error_ppm)
 
 
 def check_covered(reference: Reference, sampling: Sampling) -> None:
@@ -188,16 +175,20 @@ def channel_log10_e(
             raise VerificationError(
                 Reason.UNKNOWN_REFERENCE, f"scores made against {finding.reference}, not {name}"
             )
-    logs = (
-        onset.log_mixture(_margins(reference, [f.values(MARGIN) for f in scored])),
-        onset.log_mixture(_surprisals(reference, [f.values(SURPRISAL) for f in scored])),
+    logs = {
+        MARGIN: _margins(reference, [f.values(MARGIN) for f in scored]),
+        SURPRISAL: _surprisals(reference, [f.values(SURPRISAL) for f in scored]),
+    }
+    if reference.residual is not None:
+        logs[RESIDUAL] = _residuals(reference.residual, residual_null(reference), scored)
+    return tuple(
+        (f"{KIND}/{name}", onset.log_mixture(steps) / math.log(10)) for name, steps in logs.items()
     )
-    return tuple((c, log / math.log(10)) for c, log in zip(CHANNELS, logs, strict=True))
 
 
 def count(reference: Reference, margins_micro: Sequence[int]) -> tuple[int, ...]:
     """Return how many of the recorded margins fall into each bin."""
-    counted = [0] * (len(reference.edges) + 2)
+    counted = [0] * (len(reference.margin.edges) + 2)
     for margin, times in Counter(margins_micro).items():
         counted[bin_of(reference, margin)] += times
     return tuple(counted)
@@ -205,14 +196,21 @@ def count(reference: Reference, margins_micro: Sequence[int]) -> tuple[int, ...]
 
 def _margins(reference: Reference, steps: Sequence[Sequence[int]]) -> list[float]:
     """Return for each step the log e-value of the margins from there on."""
-    ceilings = null(reference)
-    totals = (0,) * len(ceilings)
-    logs = []
-    for margins in reversed(steps):
-        more = count(reference, margins)
-        totals = tuple(have + new for have, new in zip(totals, more, strict=True))
-        logs.append(bins.log_e(totals, ceilings))
-    return logs[::-1]
+    return bins.suffixes([count(reference, margins) for margins in steps], null(reference))
+
+
+def _residuals(
+    known: Binned, ceilings: tuple[float, ...], scored: Sequence[Finding]
+) -> list[float]:
+    """Return for each step the log e-value of the residuals from there on."""
+    counts = [bins.count(known.edges, _checked(f.values(RESIDUAL))) for f in scored]
+    return bins.suffixes(counts, ceilings)
+
+
+def _checked(residuals: Sequence[int]) -> Sequence[int]:
+    if residuals and not 0 <= min(residuals) <= max(residuals) <= RESIDUAL_CAP_MICRO:
+        raise FormatError(f"a residual lies outside 0 to {RESIDUAL_CAP_MICRO} micro-nats")
+    return residuals
 
 
 def _surprisals(reference: Reference, steps: Sequence[Sequence[int]]) -> list[float]:
@@ -224,14 +222,3 @@ def _surprisals(reference: Reference, steps: Sequence[Sequence[int]]) -> list[fl
         totals = tuple(have + new for have, new in zip(totals, more, strict=True))
         logs.append(log_mean(totals))
     return logs[::-1]
-
-
-def _ceilings(histogram: Histogram, size: int, z: float) -> list[float]:
-    rows = (histogram.counts, histogram.counts_squared, histogram.crosses)
-    if any(len(row) != size for row in rows):
-        raise FormatError(f"reference: {histogram.name} does not have {size} bins")
-    if sum(histogram.counts) != histogram.tokens:
-        raise FormatError(f"reference: the bins of {histogram.name} do not sum to its tokens")
-    head = (histogram.responses, histogram.tokens, histogram.tokens_squared)
-    clusters = (rates.Clusters(*head, *row) for row in zip(*rows, strict=True))
-    return [rates.ceiling(cluster, size, z) for cluster in clusters]

@@ -1,0 +1,145 @@
+"""The Reference Values of a verdict: at most one for each kind of evidence that is judged.
+
+The one place that knows which kinds those are. Knows nothing of providers or levels.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from typing import TypeVar
+
+from lydite.appraisal.trust import Trust
+from lydite.errors import FormatError, Reason, VerificationError
+from lydite.evidence.tokens import reference as tokens
+from lydite.messages.calibration import Alternative
+from lydite.messages.canonical import decode, encode
+from lydite.messages.declaration import Declaration
+from lydite.messages.finding import Finding
+
+T = TypeVar("T")
+
+Reference = tokens.Reference
+"""A Reference Value of some kind; its ``format`` says which."""
+
+KINDS = {tokens.Reference: tokens}
+"""What reads the records of each kind."""
+JUDGED = frozenset(room.KIND for room in KINDS.values())
+"""Kinds of evidence whose recorded findings this version judges; others are named skips."""
+
+
+def parse(payload: bytes) -> Reference:
+    """Parse a Reference Value of any kind, at most 1 MiB, and check that it is whole.
+
+    Raises:
+        FormatError: it is none, or its histograms do not fit its bins.
+    """
+    reference: Reference = decode(payload, Reference, limit=1 << 20)
+    check(reference)
+    return reference
+
+
+def check(reference: Reference) -> None:
+    """Check that a Reference Value can be read against.
+
+    Raises:
+        FormatError: its histograms do not fit its bins.
+    """
+    KINDS[type(reference)].check(reference)
+
+
+def digest(reference: Reference) -> str:
+    """Return what findings and trust files name a Reference Value by."""
+    return hashlib.sha256(encode(reference)).hexdigest()
+
+
+def digests(references: Sequence[Reference]) -> tuple[str, ...]:
+    """Return the digests of all of them, in their order."""
+    return tuple(digest(reference) for reference in references)
+
+
+def check_set(references: Sequence[Reference]) -> None:
+    """Check that Reference Values can be used together.
+
+    Raises:
+        VerificationError: there is none, there are two of one kind, or they are for different
+            weights.
+    """
+    kinds = [type(reference) for reference in references]
+    roots = {reference.weights_root for reference in references}
+    if len(roots) != 1 or len(set(kinds)) != len(kinds):
+        raise VerificationError(
+            Reason.UNKNOWN_REFERENCE,
+            f"{len(references)} references of {len(set(kinds))} kinds for {len(roots)} models, "
+            "expected one of each kind for one model",
+        )
+
+
+def of_kind(references: Sequence[Reference], kind: type[T]) -> T:
+    """Return the Reference Value of one kind.
+
+    Raises:
+        VerificationError: there is none.
+    """
+    for reference in references:
+        if isinstance(reference, kind):
+            return reference
+    raise VerificationError(Reason.UNKNOWN_REFERENCE, f"no reference is a {kind.__module__}")
+
+
+def check_pinned(references: Sequence[Reference], trust: Trust) -> None:
+    """Check that the trust file names every one of ``references``, and that they are whole.
+
+    Raises:
+        VerificationError: it does not, or they do not go together.
+        FormatError: one is not whole.
+    """
+    check_set(references)
+    for reference in references:
+        if digest(reference) not in trust.references:
+            raise VerificationError(
+                Reason.UNKNOWN_REFERENCE, f"reference {reference.name} is not a pinned one"
+            )
+        check(reference)
+
+
+def check_fit(declared: Declaration, references: Sequence[Reference]) -> None:
+    """Refuse to judge a declaration by references that are for something else.
+
+    Raises:
+        VerificationError: a reference is for other weights or another sampler.
+
+    **Does not show** that the provider runs what it declares.
+    """
+    said = declared.predicate
+    for reference in references:
+        sampler = getattr(reference, "sampler", said.sampler)
+        if (said.weights_root, said.sampler) != (reference.weights_root, sampler):
+            raise VerificationError(
+                Reason.UNKNOWN_REFERENCE,
+                f"reference {reference.name} is for weights {reference.weights_root[:16]} and "
+                f"sampler {sampler}, declared are {said.weights_root[:16]} and {said.sampler}",
+            )
+
+
+def levels(references: Sequence[Reference], findings: Sequence[Finding]) -> dict[str, float]:
+    """Return log10 of the e-value of every channel that ``references`` read, from the records.
+
+    Raises:
+        VerificationError: scores made against another Reference Value.
+        FormatError: scores that no verifier records.
+    """
+    found: dict[str, float] = {}
+    for reference in references:
+        found |= KINDS[type(reference)].channel_log10_e(reference, findings)
+    return found
+
+
+def alternatives(references: Sequence[Reference], name: str) -> list[Alternative]:
+    """Return what the references say of the power against the cheat called ``name``.
+
+    Raises:
+        FormatError: nothing, so that nothing could ever affirm.
+    """
+    known = [one for r in references for one in r.alternatives if one.name == name]
+    if not known:
+        raise FormatError(f"reference has no power against {name}")
+    return known
