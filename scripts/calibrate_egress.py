@@ -22,9 +22,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from calibrate_tokens import run_cell, versions
 from derive_reference import CELLS, DATA, MODELS, Cell, noise_of, sha256
 from numpy.typing import NDArray
+from run_cells import run_cell, versions
 
 from lydite.auditor.meter import Scale, choices
 from lydite.engines.openai_bodies import Answer
@@ -102,7 +102,7 @@ def calibrate(name: str, share: float) -> Reference:
 
 def blank_reference(name: str, noise: int, engine: TransformersEngine) -> Reference:
     """Return what is known before anything is measured."""
-    scripts = [Path(__file__), Path(__file__).with_name("calibrate_tokens.py")]
+    scripts = [Path(__file__), Path(__file__).with_name("run_cells.py")]
     return Reference(
         name=name,
         weights_root=check_manifest(MODELS / name).root,

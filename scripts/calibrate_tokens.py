@@ -17,7 +17,6 @@ writes ``data/reference/tokens/MODEL.npz``, the raw scores, and ``MODEL.json``, 
 import argparse
 import json
 import math
-import platform
 import sys
 import time
 from collections.abc import Sequence
@@ -26,7 +25,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import transformers
 from derive_reference import (
     CELLS,
     COLD,
@@ -42,9 +40,9 @@ from derive_reference import (
     noise_of,
 )
 from numpy.typing import NDArray
+from run_cells import questions, run_cell, versions
 
-from lydite.engines.codec import DirectoryCodec
-from lydite.engines.transformers_engine import TransformersEngine, load_model
+from lydite.engines.transformers_engine import TransformersEngine
 from lydite.evidence.tokens.claims import Claims
 from lydite.evidence.tokens.reference import (
     MARGIN,
@@ -57,7 +55,7 @@ from lydite.evidence.tokens.reference import (
 from lydite.evidence.tokens.sampling import Sampling
 from lydite.evidence.tokens.verifier import CLIP_NATS, support
 from lydite.laboratory.cheats import CHEATS, Workshop
-from lydite.laboratory.streams import Question, ask, render, score, seed_of
+from lydite.laboratory.streams import ask, render, score
 from lydite.messages.canonical import encode
 from lydite.messages.finding import Finding
 
@@ -140,34 +138,6 @@ def again(name: str, cells: Sequence[str]) -> Raw:
     return raw
 
 
-def run_cell(
-    name: str, cell: Cell, ids: Sequence[tuple[int, ...]], decoded: list[torch.Tensor]
-) -> list[Claims]:
-    """Answer the cell's share of prompts; a batch of one also leaves the logits it drew from."""
-    torch.set_num_threads(cell.threads)
-    model = load_model(MODELS / name, cell.dtype)
-    if cell.batch == 1:
-        model.register_forward_hook(
-            lambda _module, _inputs, output: decoded.append(output.logits[0, -1].float().clone())
-        )
-    engine = TransformersEngine(model, DirectoryCodec(MODELS / name), cell.batch)
-    torch.set_num_threads(1)
-    try:
-        return ask(engine, questions(cell.name, cell.sampling, ids, cell.answers))
-    finally:
-        engine.close()
-
-
-def questions(
-    label: str, sampling: Sampling, ids: Sequence[tuple[int, ...]], count: int
-) -> list[Question]:
-    """Return ``count`` questions: the prompts in turn, each with a seed of its own."""
-    start = seed_of(label) % len(ids)
-    return [
-        Question(ids[(start + i) % len(ids)], sampling, seed_of(label, i)) for i in range(count)
-    ]
-
-
 def differences(
     cell: Cell, answers: Sequence[Claims], decoded: Sequence[torch.Tensor], auditor: Any
 ) -> Raw:
@@ -229,15 +199,6 @@ def cheats_of(name: str) -> list[str]:
     """Return the cheats that mean something for this model: none is smaller than the smallest."""
     without = {"honest"} | ({"smaller-model", "mixed-20"} if name == SMALL else set())
     return [cheat for cheat in CHEATS if cheat not in without]
-
-
-def versions() -> list[str]:
-    """Return the software that the scores hang on."""
-    return [
-        f"python {platform.python_version()}",
-        f"torch {torch.__version__}",
-        f"transformers {transformers.__version__}",
-    ]
 
 
 def rows(key: str, findings: Sequence[Finding]) -> Raw:

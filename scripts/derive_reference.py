@@ -33,7 +33,7 @@ from lydite.statistics.power import first_crossing, tokens_for_power
 DATA = Path("data/reference/tokens")
 MODELS = Path("models")
 AUDITOR = "fp32 arithmetic on the stored weights, one teacher-forced pass, batch 1, cpu"
-SCRIPTS = ("calibrate_tokens.py", "derive_reference.py")
+SCRIPTS = ("calibrate_tokens.py", "run_cells.py", "derive_reference.py")
 TOKENS_AN_ANSWER = 128
 ERROR_PPM = 1000
 LEVEL_MILLI = 4000
