@@ -133,7 +133,7 @@ class Reason(enum.StrEnum):
     UNSERVED_MODEL = "unserved-model"
     """No model server behind this gateway serves the model that was asked for."""
     REPLAYED = "replayed"
-    """The instruction's nonce was used before."""
+    """It was used before: an instruction's nonce, or the receipt that came with another answer."""
     NOT_GRANTED = "not-granted"
     """Nobody may order this action."""
     TOO_FEW_OFFICERS = "too-few-officers"

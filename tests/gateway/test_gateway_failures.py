@@ -123,6 +123,10 @@ def test_a_stream_that_does_not_end_as_it_should_is_aborted(
         b"HTTP/1.1 200 OK\r\ncontent-length: 2\n\n{}",
         b"garbage\r\n\r\n",
         plain(b"{}", b"text/event-stream\r\ncontent-encoding: gzip"),
+        plain(chat(), b"application/json\r\ncontent-encoding: deflate"),
+        plain(chat(), b"application/json\r\ncontent-encoding: identity, gzip"),
+        plain(chat(), b"application/json; charset=utf-16"),
+        plain(chat(), b"application/json\r\ncontent-type: text/plain; charset=utf-7"),
     ],
 )
 def test_an_answer_whose_end_is_in_doubt_is_refused(gateway: Gateway, raw: bytes) -> None:

@@ -170,6 +170,9 @@ BOTH = {
     "a stranger's signature": reforged(signature=base64.b64encode(bytes(64)).decode()),
     "a signature that is none": reforged(signature="!" * 88),
     "an unknown field": reforged(more=1),
+    "a content coding": renamed("content-encoding", "gzip"),
+    "a content coding behind another": renamed("content-encoding", "identity, Deflate"),
+    "no type, and another charset": renamed("content-type", "; CharSet=UTF-7"),
 }
 WHOLE = {
     "no receipt": without("x-lydite-receipt"),
@@ -346,7 +349,7 @@ def test_a_statement_without_proof_is_late_and_then_a_fault(
     http = verified_client(anchor)
     http.post(url(gateway) + CHAT, json={"messages": MESSAGES})
     receipt_id = http.receipts.kept[0].compact.id
-    served = json.loads(http.get(f"{url(gateway)}/v1/receipts/{receipt_id}").content)
+    served = json.loads(httpx2.get(f"{url(gateway)}/v1/receipts/{receipt_id}").content)
     bare = json.dumps({**served, "proof": None}, sort_keys=True, separators=(",", ":")).encode()
     fetching(http, lambda _: bare)
     assert http.receipts.settle()[0].tier is Tier.NONE
@@ -359,7 +362,7 @@ def test_another_statement_than_promised_is_a_fault(gateway: Gateway, anchor: An
     for _ in range(2):
         http.post(url(gateway) + CHAT, json={"messages": MESSAGES})
     first, second = http.receipts.kept
-    other = http.get(f"{url(gateway)}/v1/receipts/{second.compact.id}").content
+    other = httpx2.get(f"{url(gateway)}/v1/receipts/{second.compact.id}").content
     fetching(http, lambda place: other)
     reports = http.receipts.settle()
     assert reports[0].tier is Tier.CONTRAINDICATED
@@ -443,6 +446,73 @@ def test_ways_around_the_checks_are_refused(anchor: Anchor) -> None:
 
 def test_the_library_is_that_of_the_installed_sdk() -> None:
     assert clients._library() is (httpx2 if int(openai.__version__[0]) >= 3 else httpx)
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+def test_a_copy_of_an_earlier_answer_is_refused(
+    gateway: Gateway, anchor: Anchor, library: ModuleType, streamed: bool
+) -> None:
+    kept: list[tuple[dict[str, str], bytes]] = []
+
+    def replay(fields: dict[str, str], body: bytes) -> tuple[dict[str, str], bytes]:
+        kept.append((fields, body))
+        return dict(kept[0][0]), kept[0][1]
+
+    http = verified_client(anchor, transport=meddler(library, replay))
+    ask = {"messages": MESSAGES, "stream": streamed}
+    assert http.post(url(gateway) + CHAT, json=ask).status_code == 200
+    with pytest.raises(VerificationError) as caught:
+        http.post(url(gateway) + CHAT, json=ask)
+    assert caught.value.reason is Reason.REPLAYED
+    assert [fault.reason for fault in http.receipts.faults] == [Reason.REPLAYED]
+    assert len(http.receipts.kept) == 1
+
+
+def test_an_answer_from_before_it_was_asked_for_is_a_fault(
+    gateway: Gateway, anchor: Anchor, eventually: Any
+) -> None:
+    http = verified_client(anchor)
+    http.post(url(gateway) + CHAT, json={"messages": MESSAGES})
+    kept = http.receipts._pending[0]
+    early = promises.SKEW_MS
+    tiers = []
+    for later_ms in (early - 60_000, early + 60_000):
+        later = msgspec.structs.replace(kept, asked_ms=kept.asked_ms + later_ms)
+        http.receipts._pending.clear()
+        http.receipts._pending.append(later)
+        tiers += settled(http, eventually)
+    assert tiers == [Tier.AFFIRMING, Tier.CONTRAINDICATED]
+    assert [fault.reason for fault in http.receipts.faults] == [Reason.STALE]
+
+
+def test_journals_from_before_the_time_of_asking_are_read(
+    gateway: Gateway, anchor: Anchor, tmp_path: Path
+) -> None:
+    journal = tmp_path / "receipts.jsonl"
+    http = verified_client(anchor, journal=journal)
+    http.post(url(gateway) + CHAT, json={"messages": MESSAGES})
+    now = journal.read_bytes()
+    before = re.sub(rb'"askedMs":\d+,', b"", now)
+    assert before != now
+    (old,) = promises.parse_journal(before)
+    (new,) = promises.parse_journal(now)
+    assert old.compact == new.compact
+    assert isinstance(new.asked_ms, int)
+    assert new.asked_ms <= new.received_ms
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "OPTIONS"])
+@pytest.mark.parametrize("path", ["/v1/responses/resp_1", "/v1/chat/completions/c", "/v1/modelsx"])
+def test_only_the_list_of_models_passes_without_a_receipt(
+    anchor: Anchor, method: str, path: str
+) -> None:
+    forge = httpx2.MockTransport(lambda request: httpx2.Response(200, json={"output": "forged"}))
+    http = verified_client(anchor, transport=forge)
+    for known in ("/v1/models", "/v1/models/small", "/v1/models/maker/small"):
+        assert http.get("http://relay.example" + known).status_code == 200
+    with pytest.raises(VerificationError) as caught:
+        http.request(method, "http://relay.example" + path)
+    assert caught.value.reason is Reason.NO_RECEIPT
 
 
 def test_memory_is_bounded_and_the_journal_keeps_what_is_forgotten(

@@ -6,13 +6,12 @@ is an argument. Knows nothing of what an action does.
 
 import hashlib
 from collections.abc import Collection
-from datetime import UTC, datetime
 from typing import Annotated, NamedTuple
 
 import msgspec
 
 from lydite.errors import ConfigurationError, FormatError, Reason, VerificationError
-from lydite.messages import instruction
+from lydite.messages import instruction, receipt
 from lydite.messages.canonical import Hex32, Word, decode
 from lydite.messages.instruction import Action, Instruction
 from lydite.signing.dsse import (
@@ -127,7 +126,7 @@ def authorise(ordered: Ordered, authority: Authority, now_ms: int, used: Collect
     """
     said = ordered.instruction.predicate
     # 1.
-    issued, expires = _ms(said.issued), _ms(said.expires)
+    issued, expires = receipt.unix_ms(said.issued), receipt.unix_ms(said.expires)
     if issued > now_ms + authority.skew_s * 1000:
         raise VerificationError(Reason.STALE, f"issued in the future, at {said.issued}")
     if now_ms >= expires:
@@ -159,16 +158,3 @@ def shortfall(ordered: Ordered, authority: Authority) -> VerificationError | Non
         f"{action} takes {least.threshold} of {', '.join(least.officers)}; signed by "
         f"{', '.join(ordered.signers)}",
     )
-
-
-def _ms(timestamp: str) -> int:
-    """Return milliseconds since 1970.
-
-    Raises:
-        FormatError: there is no such time.
-    """
-    try:
-        parsed = datetime.fromisoformat(timestamp).astimezone(UTC)
-    except ValueError as error:
-        raise FormatError(f"no time: {timestamp}") from error
-    return int(parsed.timestamp()) * 1000 + parsed.microsecond // 1000

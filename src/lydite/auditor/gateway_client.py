@@ -23,6 +23,7 @@ from lydite.messages.opening import Opening
 
 MAX_ANSWER_BYTES: Final = 256 * 1024 * 1024
 _SAID_BYTES: Final = 300
+_STATEMENT_BYTES: Final = 1 << 20
 _KINDS: Final = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}
 
 
@@ -74,6 +75,7 @@ class GatewayClient:
         try:
             parts = urllib.parse.urlsplit(url)
             port = parts.port
+            (parts.hostname or "").encode("idna")
         except ValueError as error:
             raise ConfigurationError(f"gateway URL {url!r}: {error}") from error
         if parts.scheme not in _KINDS or not parts.hostname:
@@ -111,6 +113,29 @@ class GatewayClient:
     def receipt(self, receipt_id: str) -> bytes:
         """Return what the gateway serves of one receipt: envelope, entry, and proof if any."""
         return self._ask("GET", f"/v1/receipts/{receipt_id}")
+
+    def statement(self, receipt_id: str) -> bytes | None:
+        """Return the same for a client: ``None`` for any status but 200, whatever comes with it.
+
+        Raises:
+            UnavailableError: there was no whole answer in time.
+            FormatError: it is longer than any statement.
+        """
+        what = f"gateway {self.url}: receipt {receipt_id}"
+        try:
+            with self._connected() as connection:
+                connection.request("GET", f"{self._path}/v1/receipts/{receipt_id}")
+                answer = connection.getresponse()
+                if answer.status != http.client.OK:
+                    return None
+                content = answer.read(_STATEMENT_BYTES + 1)
+                if len(content) > _STATEMENT_BYTES:
+                    raise FormatError(f"{what}: answer too large", Reason.TOO_LARGE)
+                if answer.length:
+                    raise http.client.IncompleteRead(content, answer.length)
+                return content
+        except (OSError, http.client.HTTPException) as error:
+            raise UnavailableError(f"{what}: {error}") from error
 
     def chosen_opening(self, receipt_id: str, salt: str) -> Opening:
         """Return the opening of a receipt whose client gave its ``salt``, in hexadecimal."""
@@ -180,6 +205,8 @@ class GatewayClient:
             try:
                 connection.sock = self._wrapped(plain)
                 yield connection
+                if time.monotonic() >= deadline:
+                    raise TimeoutError("cut, which may look like an end")
             except (OSError, http.client.HTTPException, LyditeError) as error:
                 if time.monotonic() < deadline:
                     raise

@@ -10,8 +10,9 @@ from http import HTTPStatus
 
 import msgspec
 
-from lydite.errors import Reason, UnavailableError
+from lydite.errors import FormatError, Reason, UnavailableError
 from lydite.gateway.wire import OURS
+from lydite.messages import coding
 
 Field = tuple[bytes, bytes]
 Fields = Sequence[Field]
@@ -136,8 +137,16 @@ class AnswerHead:
         """Whether it is an event stream."""
         self.refused = 300 <= status < 400 or status in (204, 205)
         """Whether it sends the client elsewhere, where it would get no receipt."""
-        self.coded = values(fields, b"content-encoding") not in ([], [b"identity"])
-        """Whether its body is in some content coding."""
+        self.coded = _coded(values(fields, b"content-encoding"), kinds)
+        """What is wrong with a body whose bytes are not its text; none was asked for."""
+
+
+def _coded(encodings: Sequence[bytes], kinds: Sequence[bytes]) -> FormatError | None:
+    try:
+        coding.check(b",".join(encodings).decode("latin-1"), b",".join(kinds).decode("latin-1"))
+    except FormatError as error:
+        return error
+    return None
 
 
 def end_of_head(framing: bytes, *, keep: bool) -> bytes:

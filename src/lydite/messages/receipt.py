@@ -3,10 +3,12 @@
 Signed by provider and gateway over the same payload (``signing.dsse``). Knows nothing of keys.
 """
 
+from datetime import UTC, datetime
 from typing import Annotated, Literal
 
 import msgspec
 
+from lydite.errors import FormatError
 from lydite.messages.canonical import Count, Hex32, Message, Word, decode
 from lydite.messages.statement import Subject
 
@@ -71,3 +73,16 @@ class Receipt(Message, frozen=True, kw_only=True):
 def parse(payload: bytes) -> Receipt:
     """Parse a receipt's payload, at most 64 KiB, in its one spelling."""
     return decode(payload, Receipt, limit=1 << 16)
+
+
+def unix_ms(time: Timestamp) -> int:
+    """Return a statement's time in milliseconds since 1970.
+
+    Raises:
+        FormatError: there is no such time.
+    """
+    try:
+        parsed = datetime.fromisoformat(time).astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise FormatError(f"no time: {time}") from error
+    return int(parsed.timestamp()) * 1000 + parsed.microsecond // 1000

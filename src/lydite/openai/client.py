@@ -37,7 +37,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     a signature on each answer, which a gateway with batched receipts does not give. ``journal`` is
     a file to add each receipt to. ``deadline_s`` is how long a receipt may take to the log, and
     ``watch_s`` how often a thread looks whether it is there (none: only when ``settle`` is called).
-    ``exempt`` are paths whose POST answers need no receipt.
+    ``exempt`` are paths whose answers need no receipt.
     """
 
     provider: str | None = None

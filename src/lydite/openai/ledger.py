@@ -22,6 +22,7 @@ from lydite.errors import (
     LyditeError,
     Reason,
     UnavailableError,
+    VerificationError,
 )
 from lydite.messages.canonical import encode
 from lydite.messages.compact import Compact
@@ -69,6 +70,7 @@ class Receipts:
         self._pending: deque[Kept] = deque(maxlen=KEPT)
         self._faults: deque[Fault] = deque(maxlen=KEPT)
         self._abandoned: deque[str] = deque(maxlen=KEPT)
+        self._seen: dict[str, None] = {}
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -96,14 +98,28 @@ class Receipts:
         with self._lock:
             return tuple(self._abandoned)
 
-    def keep(self, url: str, receipt: Compact) -> None:
+    def now_ms(self) -> int:
+        """Return the time by this client's clock, in Unix milliseconds."""
+        return int(self._clock() * 1000)
+
+    def keep(self, url: str, receipt: Compact, asked_ms: int) -> None:
         """Note the receipt of an answer that was checked, and write it to the journal.
 
+        ``asked_ms`` is ``now_ms`` as it was before the request went out.
+
         Raises:
+            VerificationError: it came with an earlier answer: this one is a copy of that.
             ConfigurationError: the journal cannot be written.
         """
-        kept = Kept(compact=receipt, received_ms=int(self._clock() * 1000), url=url)
+        kept = Kept(compact=receipt, asked_ms=asked_ms, received_ms=self.now_ms(), url=url)
         with self._lock:
+            if receipt.id in self._seen:
+                raise VerificationError(
+                    Reason.REPLAYED, f"receipt {receipt.id} came with an earlier answer"
+                )
+            if len(self._seen) == KEPT:
+                del self._seen[next(iter(self._seen))]
+            self._seen[receipt.id] = None
             self._kept.append(kept)
             self._pending.append(kept)
             if self._journal is not None:
@@ -142,7 +158,7 @@ class Receipts:
                 kept,
                 served,
                 trust,
-                now_ms=int(self._clock() * 1000),
+                now_ms=self.now_ms(),
                 deadline_ms=self._deadline_ms,
             )
         except UnavailableError as error:  # the network may be to blame: nothing was learnt

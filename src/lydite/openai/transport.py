@@ -1,15 +1,18 @@
 """The transports: what httpx and httpx2 send requests through, watched on the way back.
 
-A POST whose answer is no error has to come with a receipt. Errors carry no answer of a model, and
-pass without; a receipt that they do bring is checked all the same. Redirects are refused: no
-gateway sends one, and where it led nothing would be checked.
+Whatever is answered that is no error has to come with a receipt, but for the list of models. Errors
+carry no answer of a model, and pass without; a receipt that they do bring is checked all the same.
+Redirects are refused: no gateway sends one, and where it led nothing would be checked. So is a body
+that the library above would decode: receipts are about bytes as they travel.
 """
 
+import re
 from collections.abc import AsyncIterator, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
-from lydite.errors import LyditeError
-from lydite.messages import placement
+from lydite.errors import LyditeError, VerificationError
+from lydite.messages import coding, placement
+from lydite.messages.compact import Compact
 from lydite.openai import arrival
 from lydite.openai.arrival import Asked, Named, Pins, Stream
 from lydite.openai.ledger import Receipts
@@ -18,16 +21,25 @@ _HEADER = placement.HEADER.decode()
 _ID = placement.ID_HEADER.decode()
 _SALT = placement.SALT_HEADER.decode()
 _ERROR = 400
+_MODELS = re.compile(r"/v1/models(?:/.*)?")
+"""Paths of the list of models and of one of them: a GET there has no receipt."""
+
+
+class _Sent(NamedTuple):
+    """A request as it went out, and when by this machine's clock, in Unix milliseconds."""
+
+    asked: Asked
+    at_ms: int
 
 
 class _Answer:
     """One answer: what it has to be held against, and where its receipt is kept."""
 
     def __init__(
-        self, request: Any, response: Any, asked: Asked, pins: Pins, receipts: Receipts
+        self, request: Any, response: Any, sent: _Sent, pins: Pins, receipts: Receipts
     ) -> None:
         self._response = response
-        self._asked = asked
+        self._asked, self._asked_ms = sent
         self._pins = pins
         self._receipts = receipts
         self.url = _origin(request)
@@ -43,6 +55,7 @@ class _Answer:
             self.head = arrival.named(
                 headers.get(_ID), headers.get(_SALT), self._response.status_code
             )
+            coding.check(headers.get("content-encoding", ""), headers.get("content-type", ""))
             return Stream(self._asked, self._pins, self.head) if self.streamed else None
         except LyditeError as error:
             self.accuse(error)
@@ -57,7 +70,7 @@ class _Answer:
         except LyditeError as error:
             self.accuse(error)
             raise
-        self._receipts.keep(self.url, receipt)
+        self._keep(receipt)
 
     def end(self, stream: Stream) -> tuple[bytes, LyditeError | None]:
         """Check a stream that has ended, keep its receipt, and return its end, and any error then.
@@ -69,8 +82,15 @@ class _Answer:
         except LyditeError as error:
             self.accuse(error)
             raise
-        self._receipts.keep(self.url, receipt)
+        self._keep(receipt)
         return last, arrival.broken_off(receipt)
+
+    def _keep(self, receipt: Compact) -> None:
+        try:
+            self._receipts.keep(self.url, receipt, self._asked_ms)
+        except VerificationError as error:
+            self.accuse(error)
+            raise
 
     def accuse(self, error: LyditeError) -> None:
         """Note what is wrong with the answer."""
@@ -102,13 +122,16 @@ class _Watch:
 
     def _looks_away(self, request: Any, response: Any) -> bool:
         """Say whether an answer needs no receipt, and brings none."""
-        if request.method != "POST" or request.url.path in self._exempt:
+        path = request.url.path
+        if path in self._exempt or (request.method == "GET" and _MODELS.fullmatch(path)):
             return True
         return response.status_code >= _ERROR and _HEADER not in response.headers
 
-    def _answer(self, request: Any, response: Any, body: bytes) -> _Answer:
-        asked = Asked(request.url.raw_path, body)
-        return _Answer(request, response, asked, self._pins, self._receipts)
+    def _sent(self, request: Any, body: bytes) -> _Sent:
+        return _Sent(Asked(request.url.raw_path, body), self._receipts.now_ms())
+
+    def _answer(self, request: Any, response: Any, sent: _Sent) -> _Answer:
+        return _Answer(request, response, sent, self._pins, self._receipts)
 
     def _again(self, response: Any, stream: Any) -> Any:
         return self._library.Response(
@@ -130,11 +153,11 @@ class Sync(_Watch):
                 this is a redirect; of a stream, raised to whoever reads it, before its end.
             UnavailableError: the stream broke off, as its receipt says; raised to its reader.
         """
-        body = request.read()
+        sent = self._sent(request, request.read())
         response = self._inner.handle_request(request)
         if self._looks_away(request, response):
             return response
-        answer = self._answer(request, response, body)
+        answer = self._answer(request, response, sent)
         try:
             stream = answer.begin()
             if stream is not None:
@@ -171,11 +194,11 @@ class Async(_Watch):
         Raises:
             VerificationError, FormatError: as ``Sync.handle_request``.
         """
-        body = await request.aread()
+        sent = self._sent(request, await request.aread())
         response = await self._inner.handle_async_request(request)
         if self._looks_away(request, response):
             return response
-        answer = self._answer(request, response, body)
+        answer = self._answer(request, response, sent)
         try:
             stream = answer.begin()
             if stream is not None:

@@ -168,11 +168,11 @@ class Exchange:
         if head.refused:
             self._break(heads.refusal(head.status))
             return
+        if head.coded is not None:
+            self._break(head.coded)
+            return
         self._status, self._lines = head.status, head.lines
         if not head.streams:
-            return
-        if head.coded:
-            self._break(FormatError("engine: an encoded stream was not asked for"))
             return
         self._cutter = EventCutter(EVENT_BYTES, endings.of_path(self._request.head.path))
         self._answered = commitment.response_hasher(self._identity.salt)
