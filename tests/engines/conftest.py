@@ -13,6 +13,7 @@ from answering import SMALL
 from lydite.engines.codec import DirectoryCodec
 from lydite.engines.protocol import Engine
 from lydite.engines.server import create_app
+from lydite.engines.sketching import Sketcher
 from lydite.engines.transformers_engine import TransformersEngine
 
 
@@ -30,13 +31,14 @@ def codec() -> DirectoryCodec:
 
 
 @pytest.fixture(scope="session")
-def serving() -> Iterator[Callable[[Engine], str]]:
+def serving() -> Iterator[Callable[..., str]]:
     """A function that puts an engine behind a real port and returns its base URL."""
     servers: list[tuple[uvicorn.Server, threading.Thread]] = []
 
-    def start(engine: Engine) -> str:
+    def start(engine: Engine, sketcher: Sketcher | None = None) -> str:
         listener = socket.create_server(("127.0.0.1", 0))
-        config = uvicorn.Config(create_app(engine, "touchstone"), log_level="error", lifespan="off")
+        app = create_app(engine, "touchstone", sketcher=sketcher)
+        config = uvicorn.Config(app, log_level="error", lifespan="off")
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()

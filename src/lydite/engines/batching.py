@@ -5,6 +5,7 @@ aligned at their ends, so every row's next token falls into the same column of t
 cache, and what lies left of a shorter row is masked. Knows nothing of HTTP or of text.
 """
 
+import functools
 import queue
 import threading
 from collections.abc import Callable, Sequence
@@ -26,10 +27,13 @@ class Row(Protocol):
         """Say whether nobody waits for the answer any more."""
         ...
 
-    def choose(self, logits: torch.Tensor, state: torch.Tensor) -> int | None:
+    def choose(
+        self, logits: torch.Tensor, state: torch.Tensor, inner: torch.Tensor | None
+    ) -> int | None:
         """Draw the next token from ``logits``, shape (vocabulary,); None ends the answer.
 
-        ``state``, shape (width,), is what the output layer was given.
+        ``state``, shape (width,), is what the output layer was given; ``inner``, shape (3, width),
+        what came out of the layers at three quarter depths, if the tap shows them.
         """
         ...
 
@@ -41,12 +45,18 @@ class Row(Protocol):
 class Tap:
     """Keeps what a model's output layer was last given: the states after the final norm.
 
-    Each thread sees the states of its own passes.
+    With ``inner`` also what came out of the layers at a quarter, a half and three quarters of the
+    depth. Each thread sees the states of its own passes.
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, *, inner: bool = False) -> None:
         self._seen = threading.local()
-        self._hook = model.get_output_embeddings().register_forward_pre_hook(self._keep)
+        self._hooks = [model.get_output_embeddings().register_forward_pre_hook(self._keep)]
+        layers = model.get_decoder().layers if inner else []
+        self._depths = [max(len(layers) * quarter // 4, 1) - 1 for quarter in (1, 2, 3) if layers]
+        for place, depth in enumerate(self._depths):
+            hook = functools.partial(self._keep_inner, place)
+            self._hooks.append(layers[depth].register_forward_hook(hook))
 
     @property
     def states(self) -> torch.Tensor:
@@ -54,12 +64,23 @@ class Tap:
         states: torch.Tensor = self._seen.states
         return states
 
+    @property
+    def inner(self) -> torch.Tensor | None:
+        """At the inner depths, shape (rows, 3, columns, width); None if they are not tapped."""
+        if not self._depths:
+            return None
+        return torch.stack([getattr(self._seen, f"inner{i}") for i in range(3)], dim=1)
+
     def remove(self) -> None:
         """Let the model go."""
-        self._hook.remove()
+        for hook in self._hooks:
+            hook.remove()
 
     def _keep(self, _module: Any, inputs: tuple[torch.Tensor, ...]) -> None:
         self._seen.states = inputs[0]
+
+    def _keep_inner(self, place: int, _module: Any, _inputs: Any, output: Any) -> None:
+        setattr(self._seen, f"inner{place}", output[0] if isinstance(output, tuple) else output)
 
 
 class Batch:
@@ -116,8 +137,10 @@ class Batch:
             logits_to_keep=1,
         )
         logits = output.logits[:, -1].float()
-        given = zip(self.rows, logits, self._tap.states[:, -1], strict=True)
-        return [row.choose(one, state) for row, one, state in given]
+        inner = self._tap.inner
+        deeper = [None] * len(self.rows) if inner is None else inner[:, :, -1]
+        given = zip(self.rows, logits, self._tap.states[:, -1], deeper, strict=True)
+        return [row.choose(one, state, depths) for row, one, state, depths in given]
 
     def _keep(self, tokens: Sequence[int | None]) -> None:
         """Keep the rows that have a last token, and it."""
@@ -160,9 +183,11 @@ def _stack(above: torch.Tensor, below: torch.Tensor, width: int) -> torch.Tensor
 class Decoder:
     """The thread that owns the model and keeps the batch going."""
 
-    def __init__(self, model: Any, max_batch: int, after_step: Callable[[], None]) -> None:
+    def __init__(
+        self, model: Any, max_batch: int, after_step: Callable[[], None], *, inner: bool = False
+    ) -> None:
         """Start the thread; ``after_step`` is called in it whenever rows may have moved on."""
-        self._tap = Tap(model)
+        self._tap = Tap(model, inner=inner)
         self._batch = Batch(model, self._tap)
         self._max_batch = max_batch
         self._after_step = after_step

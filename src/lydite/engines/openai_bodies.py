@@ -8,8 +8,10 @@ from typing import Any
 
 import msgspec
 
+from lydite.engines import sketching
 from lydite.engines.openai_requests import Request
 from lydite.engines.protocol import Codec, Piece, TokenLogprobs
+from lydite.engines.sketching import Field
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -22,8 +24,8 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     codec: Codec
 
-    def whole(self, pieces: Sequence[Piece]) -> dict[str, Any]:
-        """Return the body of an answer that does not stream."""
+    def whole(self, pieces: Sequence[Piece], field: Field | None = None) -> dict[str, Any]:
+        """Return the body of an answer that does not stream; ``field`` is that of its sketch."""
         chat = self.request.chat
         text = "".join(piece.text for piece in pieces)
         tokens = [token for piece in pieces for token in piece.token_ids]
@@ -38,7 +40,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
         }
         return {
             **self._frame("chat.completion" if chat else "text_completion"),
-            "choices": [choice],
+            "choices": [sketching.put(choice, field)],
             "usage": self._usage(len(tokens)),
             "prompt_token_ids": self.request.prompt_ids,
         }
@@ -51,8 +53,11 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
         chunk["prompt_token_ids"] = self.request.prompt_ids
         return chunk
 
-    def chunk(self, piece: Piece, offset: int) -> dict[str, Any]:
-        """Return the chunk that carries ``piece``, whose text starts ``offset`` characters in."""
+    def chunk(self, piece: Piece, offset: int, field: Field | None = None) -> dict[str, Any]:
+        """Return the chunk that carries ``piece``, whose text starts ``offset`` characters in.
+
+        ``field`` is that of the sketch, which comes with the last piece.
+        """
         chat = self.request.chat
         said = {"delta": {"content": piece.text}} if chat else {"text": piece.text}
         choice = {
@@ -63,7 +68,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
             "token_ids": piece.token_ids,
         }
         frame = self._frame("chat.completion.chunk" if chat else "text_completion")
-        return {**frame, "choices": [choice]}
+        return {**frame, "choices": [sketching.put(choice, field)]}
 
     def closing(self, tokens: int) -> dict[str, Any]:
         """Return the chunk that counts the ``tokens`` of a stream."""

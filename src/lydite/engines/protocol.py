@@ -50,6 +50,9 @@ class Piece(msgspec.Struct, frozen=True, kw_only=True):
     states: NDArray[np.float32] | None = None
     """What the output layer was given for each token, after the final norm; shape (tokens, width).
     Only if the job asked for it."""
+    inner: NDArray[np.float32] | None = None
+    """Likewise what comes out of the layers at a quarter, a half and three quarters of the depth;
+    shape (3, tokens, width). Only if the job asked for it and the engine was made to show it."""
     finish_reason: FinishReason | None = None
     """Set on the last piece alone."""
 
@@ -61,6 +64,9 @@ class Recomputed(NamedTuple):
     """That each output token was drawn from, in nats; shape (output tokens, vocabulary)."""
     states: NDArray[np.float32]
     """What the output layer was given for each, after the final norm; shape (tokens, width)."""
+    inner: NDArray[np.float32] | None = None
+    """Of the layers at a quarter, a half and three quarters of the depth, if the engine was made to
+    show them; shape (3, tokens, width)."""
 
 
 class Codec(Protocol):

@@ -9,9 +9,13 @@ import asyncio
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lydite.engines.weights import measure
 from lydite.errors import LyditeError
+
+if TYPE_CHECKING:
+    from lydite.engines.sketching import Sketcher
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -23,6 +27,34 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dtype", choices=["bf16", "fp32"], default="bf16", help="of the weights")
     parser.add_argument("--max-batch", type=int, default=16, help="answers decoded together")
     parser.add_argument("--threads", type=int, default=1, help="processor threads for the model")
+    parser.add_argument(
+        "--sketch",
+        type=int,
+        choices=[0, 2, 4],
+        help="bytes a token of the sketch that every answer carries; 0: none",
+    )
+    parser.add_argument("--sketch-delta", help="its step, a decimal, if there is no reference")
+    parser.add_argument(
+        "--sketch-reference",
+        type=Path,
+        help="Reference Value of activations: whose spec and declared weights sketches are for",
+    )
+
+
+def sketcher_of(options: argparse.Namespace, measured: str) -> "Sketcher | None":
+    """Return how the options say to sketch a model whose own root is ``measured``.
+
+    Raises:
+        ConfigurationError: they do not make one spec.
+    """
+    from lydite.engines import sketching
+
+    return sketching.load(
+        measured=measured,
+        bytes_per_token=options.sketch,
+        delta=options.sketch_delta,
+        reference=options.sketch_reference,
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -40,8 +72,10 @@ def run(options: argparse.Namespace) -> int:
     from lydite.engines.transformers_engine import TransformersEngine
 
     torch.set_num_threads(options.threads)
-    engine = TransformersEngine.load(options.model, options.dtype, options.max_batch)
-    app = create_app(engine, name)
+    sketcher = sketcher_of(options, root)
+    inner = sketcher is not None and bool(sketcher.spec.inner_deltas)
+    engine = TransformersEngine.load(options.model, options.dtype, options.max_batch, inner=inner)
+    app = create_app(engine, name, sketcher=sketcher)
     asyncio.run(serve(app, options.host, options.port, name, root))
     engine.close()
     return 0

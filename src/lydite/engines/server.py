@@ -9,7 +9,7 @@ import functools
 import re
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -23,6 +23,7 @@ from lydite.engines import openai_bodies
 from lydite.engines.openai_bodies import Answer
 from lydite.engines.openai_requests import CHAT_PATH, COMPLETIONS_PATH, Request, parse
 from lydite.engines.protocol import Engine, Job, Piece
+from lydite.engines.sketching import Field, Sketched, Sketcher
 from lydite.errors import FormatError, LyditeError, Reason
 
 SEED_HEADER = "x-lydite-seed"
@@ -50,14 +51,21 @@ class _Settings(msgspec.Struct, frozen=True, kw_only=True):
     engine: Engine
     model: str
     clock: Callable[[], float]
+    sketcher: Sketcher | None
 
 
-def create_app(engine: Engine, model: str, clock: Callable[[], float] = time.time) -> Starlette:
+def create_app(
+    engine: Engine,
+    model: str,
+    clock: Callable[[], float] = time.time,
+    sketcher: Sketcher | None = None,
+) -> Starlette:
     """Return the application that serves ``engine`` under the name ``model``.
 
-    ``clock`` gives seconds since 1970, for the ``created`` fields alone.
+    ``clock`` gives seconds since 1970, for the ``created`` fields alone. With a ``sketcher`` every
+    answer carries a sketch of its activations.
     """
-    settings = _Settings(engine=engine, model=model, clock=clock)
+    settings = _Settings(engine=engine, model=model, clock=clock, sketcher=sketcher)
 
     async def complete(http: HttpRequest) -> Response:
         try:
@@ -89,13 +97,14 @@ def create_app(engine: Engine, model: str, clock: Callable[[], float] = time.tim
 
 async def _complete(http: HttpRequest, settings: _Settings) -> Response:
     request = await _understood(http, settings)
-    answer, job = _answer(http, request, settings), _job(http, request)
+    answer, job = _answer(http, request, settings), _job(http, request, settings)
+    sketched = _sketched(http, answer, settings)
     if request.stream:
         return StreamingResponse(
-            _events(settings.engine, job, answer), media_type="text/event-stream"
+            _events(settings.engine, job, answer, sketched), media_type="text/event-stream"
         )
     pieces = await _until_hang_up(http, _collect(settings.engine, job))
-    return _json(answer.whole(pieces))
+    return _json(answer.whole(pieces, _field(sketched, pieces)))
 
 
 async def _understood(http: HttpRequest, settings: _Settings) -> Request:
@@ -134,18 +143,39 @@ async def _body(http: HttpRequest) -> bytes:
 
 
 def _answer(http: HttpRequest, request: Request, settings: _Settings) -> Answer:
-    given = http.headers.get(REQUEST_ID_HEADER, "")
-    identity = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
     return Answer(
         request=request,
-        identity=f"{'chatcmpl' if request.chat else 'cmpl'}-{identity}",
+        identity=f"{'chatcmpl' if request.chat else 'cmpl'}-{_name(http) or secrets.token_hex(16)}",
         created=int(settings.clock()),
         model=settings.model,
         codec=settings.engine.codec,
     )
 
 
-def _job(http: HttpRequest, request: Request) -> Job:
+def _name(http: HttpRequest) -> str | None:
+    """Return what whoever carries the request calls it: behind a gateway the receipt's id."""
+    given = http.headers.get(REQUEST_ID_HEADER, "")
+    return given if _REQUEST_ID.fullmatch(given) else None
+
+
+def _sketched(http: HttpRequest, answer: Answer, settings: _Settings) -> Sketched | None:
+    """Return what sketches this answer; one that has no name is sketched under its own id."""
+    if settings.sketcher is None:
+        return None
+    name = _name(http) or answer.identity.partition("-")[2]
+    return Sketched(settings.sketcher, name, answer.request.prompt_ids)
+
+
+def _field(sketched: Sketched | None, pieces: Sequence[Piece]) -> Field | None:
+    if sketched is None:
+        return None
+    try:
+        return [sketched.add(piece) for piece in pieces][-1]
+    except LyditeError as error:
+        raise _RefusedError(500, str(error), error.reason.value) from error
+
+
+def _job(http: HttpRequest, request: Request, settings: _Settings) -> Job:
     seed, header = request.sampling.seed, http.headers.get(SEED_HEADER)
     if seed is None and header is not None:
         if not _SEED.fullmatch(header):
@@ -158,6 +188,7 @@ def _job(http: HttpRequest, request: Request) -> Job:
         seed=secrets.randbits(63) if seed is None else seed,
         noise_position=len(request.prompt_ids) - 1,
         top_logprobs=request.top_logprobs,
+        tapped=settings.sketcher is not None,
     )
 
 
@@ -190,14 +221,17 @@ async def _hang_up(http: HttpRequest) -> None:
         pass
 
 
-async def _events(engine: Engine, job: Job, answer: Answer) -> AsyncIterator[bytes]:
+async def _events(
+    engine: Engine, job: Job, answer: Answer, sketched: Sketched | None
+) -> AsyncIterator[bytes]:
     """Yield the server-sent events of a streamed answer."""
     yield _event(answer.opening())
     tokens = characters = 0
     try:
         async with aclosing(engine.generate(job)) as pieces:
             async for piece in pieces:
-                yield _event(answer.chunk(piece, characters))
+                field = None if sketched is None else sketched.add(piece)
+                yield _event(answer.chunk(piece, characters, field))
                 tokens += len(piece.token_ids)
                 characters += len(piece.text)
     except LyditeError as error:  # the status line is long gone, so the stream says it

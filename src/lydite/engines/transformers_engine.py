@@ -50,7 +50,9 @@ def load_model(directory: Path, dtype: Dtype) -> Any:
 class TransformersEngine:
     """A model in this process, answering many jobs together."""
 
-    def __init__(self, model: Any, codec: DirectoryCodec, max_batch: int = 16) -> None:
+    def __init__(
+        self, model: Any, codec: DirectoryCodec, max_batch: int = 16, *, inner: bool = False
+    ) -> None:
         self.codec = codec
         self.context_length = int(model.config.max_position_embeddings)
         self.vocabulary = int(model.config.vocab_size)
@@ -58,17 +60,25 @@ class TransformersEngine:
         self._model = model
         self._ends = codec.end_tokens | _end_tokens(model.generation_config)
         self._outbox = _Outbox()
-        self._decoder = Decoder(model, max_batch, self._outbox.flush)
+        self._inner = inner
+        self._decoder = Decoder(model, max_batch, self._outbox.flush, inner=inner)
 
     @classmethod
-    def load(cls, directory: Path, dtype: Dtype = "bf16", max_batch: int = 16) -> Self:
-        """Load tokenizer and model from ``directory``.
+    def load(
+        cls,
+        directory: Path,
+        dtype: Dtype = "bf16",
+        max_batch: int = 16,
+        *,
+        inner: bool = False,
+    ) -> Self:
+        """Load tokenizer and model from ``directory``; ``inner`` shows states of inner layers.
 
         Raises:
             ConfigurationError: the directory does not hold what we need.
         """
         codec = DirectoryCodec(directory)
-        return cls(load_model(directory, dtype), codec, max_batch)
+        return cls(load_model(directory, dtype), codec, max_batch, inner=inner)
 
     async def generate(self, job: Job) -> AsyncGenerator[Piece, None]:
         """Answer ``job`` piece by piece; closing the generator cancels the work.
@@ -110,17 +120,19 @@ class TransformersEngine:
             raise FormatError("tokens: no prompt, or one that the model does not know")
         if not output_ids:
             nothing = np.zeros((0, self.vocabulary), dtype=np.float32)
-            return Recomputed(nothing, np.zeros((0, self.width), dtype=np.float32))
+            states = np.zeros((0, self.width), dtype=np.float32)
+            return Recomputed(nothing, states, np.stack([states] * 3) if self._inner else None)
         if len(every) > self.context_length:
             raise FormatError(
                 f"tokens: {len(every)} do not fit into {self.context_length}", Reason.TOO_LARGE
             )
-        ids, tap = torch.tensor([every[:-1]]), Tap(self._model)
+        ids, tap = torch.tensor([every[:-1]]), Tap(self._model, inner=self._inner)
         try:
             output = self._model(input_ids=ids, use_cache=False, logits_to_keep=len(output_ids))
         finally:
             tap.remove()
-        return Recomputed(output.logits[0].float().numpy(), tap.states[0].float().numpy())
+        inner = None if tap.inner is None else tap.inner[0, :, -len(output_ids) :].float().numpy()
+        return Recomputed(output.logits[0].float().numpy(), tap.states[0].float().numpy(), inner)
 
     def close(self) -> None:
         """End the thread that decodes."""
@@ -167,11 +179,14 @@ class _Answer:
         self._unsent: list[int] = []
         self._logprobs: list[TokenLogprobs] = []
         self._states: list[torch.Tensor] = []
+        self._inner: list[torch.Tensor] = []
 
     def cancelled(self) -> bool:
         return self.abandoned.is_set()
 
-    def choose(self, logits: torch.Tensor, state: torch.Tensor) -> int | None:
+    def choose(
+        self, logits: torch.Tensor, state: torch.Tensor, inner: torch.Tensor | None
+    ) -> int | None:
         job = self._job
         try:
             token = sample(logits.numpy(), job.sampling, job.seed, job.noise_position + self._drawn)
@@ -184,6 +199,8 @@ class _Answer:
             self._logprobs.append(_logprobs(logits, token, job.top_logprobs))
         if job.tapped:
             self._states.append(state.float())
+            if inner is not None:
+                self._inner.append(inner.float())
         return None if self._send(token) else token
 
     def fail(self, error: LyditeError) -> None:
@@ -207,12 +224,18 @@ class _Answer:
                 text=text,
                 token_ids=tuple(self._unsent[:count]),
                 logprobs=tuple(self._logprobs[:count]),
-                states=torch.stack(self._states[:count]).numpy() if self._states[:count] else None,
+                states=_stacked(self._states[:count], 0),
+                inner=_stacked(self._inner[:count], 1),
                 finish_reason=reason,
             )
-            del self._unsent[:count], self._logprobs[:count], self._states[:count]
+            for sent in (self._unsent, self._logprobs, self._states, self._inner):
+                del sent[:count]
             self._outbox.put(self, piece)
         return reason
+
+
+def _stacked(states: list[torch.Tensor], dim: int) -> NDArray[np.float32] | None:
+    return torch.stack(states, dim).numpy() if states else None
 
 
 def _logprobs(logits: torch.Tensor, token: int, count: int) -> TokenLogprobs:

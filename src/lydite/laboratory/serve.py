@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from lydite.engines.listening import serve
-from lydite.engines.serve import add_options, exit_code
+from lydite.engines.serve import add_options, exit_code, sketcher_of
 from lydite.engines.server import create_app
 from lydite.engines.weights import measure
 from lydite.laboratory.cheats import CHEATS, Workshop
@@ -29,7 +29,8 @@ def run(options: argparse.Namespace) -> int:
         max_batch=options.max_batch,
     )
     root = measure(options.model).root
-    app = create_app(CHEATS[options.cheat](workshop), name)
+    engine = CHEATS[options.cheat](workshop)
+    app = create_app(engine, name, sketcher=sketcher_of(options, root))
     asyncio.run(serve(app, options.host, options.port, name, root))
     return 0
 
