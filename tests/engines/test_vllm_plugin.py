@@ -250,11 +250,11 @@ def test_a_stream_gets_its_sketch_on_the_choice_that_ends_it(cut: int) -> None:
         b"[]",
         b"{}",
         b'{"choices":[]}',
-        b'{"choices":[1],"id":"chatcmpl-r"}',
         b'{"error":{"message":"no"}}',
-        b'{"choices":[{"finish_reason":"stop"}]}',
-        b'{"choices":[{},{}],"id":"chatcmpl-r"}',
+        b'{"choices":[1],"id":"chatcmpl-r"}',
         b'{"choices":[{}],"id":"chatcmpl-r"}',
+        b'{"choices":[{},{}],"id":"chatcmpl-r"}',
+        b'{"choices":[{"finish_reason":"stop"}]}',
     ],
 )
 def test_other_bodies_pass_as_they_are(body: bytes) -> None:
