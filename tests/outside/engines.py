@@ -75,14 +75,20 @@ def serving(
         _end(process)
 
 
-def vllm(name: str, model: str, logs: Path) -> contextlib.AbstractContextManager[OutsideEngine]:
-    """Serve one of our models with vLLM, as if it were the declared one."""
+def vllm(
+    name: str,
+    model: str,
+    logs: Path,
+    *more: str,
+    environment: Mapping[str, str] | None = None,
+) -> contextlib.AbstractContextManager[OutsideEngine]:
+    """Serve one of our models with vLLM, as if it were the declared one; ``more`` are options."""
     if not (VLLM / "ready").exists():
         pytest.skip("vLLM: make tools installs it where pip finds a CPU build of torch")
     command = [VLLM / "bin" / "vllm", "serve", MODELS / model, "--served-model-name", DECLARED]
     options = ["--dtype", "float32", "--enforce-eager", "--max-model-len", "1024"]
-    options += ["--generation-config", "vllm", "--max-logprobs", "20"]
-    return serving(name, [*command, *options], logs, _VLLM)
+    options += ["--generation-config", "vllm", "--max-logprobs", "20", *more]
+    return serving(name, [*command, *options], logs, {**_VLLM, **(environment or {})})
 
 
 def llama(name: str, model: str, logs: Path) -> contextlib.AbstractContextManager[OutsideEngine]:
