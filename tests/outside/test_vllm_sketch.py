@@ -1,4 +1,4 @@
-"""Our plug-in inside a real vLLM: answers carry sketches that our own recomputation explains."""
+"""Our plug-in in a real vLLM: answers carry sketches that our own recomputation explains."""
 
 import json
 import os
