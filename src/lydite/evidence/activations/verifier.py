@@ -5,6 +5,7 @@ only the projection with whoever makes sketches. Judges nothing: the scores are 
 appraisal reads them against the Reference Value.
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import msgspec
@@ -17,7 +18,7 @@ from lydite.evidence.activations import reference as expected
 from lydite.evidence.activations import spec as specs
 from lydite.evidence.activations.claims import Claims
 from lydite.evidence.activations.reference import INNER, KIND, SCALE_MICRO, SKETCH, Reference
-from lydite.evidence.activations.spec import RESIDUES, ProjectionKey
+from lydite.evidence.activations.spec import RESIDUES, ProjectionKey, Spec
 from lydite.messages.finding import Finding, Measure
 from lydite.messages.tier import Tier
 
@@ -75,21 +76,12 @@ def verify(claims: Claims, taps: Taps, reference: Reference) -> Finding:
         output_ids=claims.output_ids,
     )
     # 3.
-    part = size // spec.taps
-    scores = _scores(claims.sketch[:part], states, key, spec.coordinates, spec.delta)
-    measures = [Measure(name=SKETCH, unit=UNIT, values=scores)]
-    if spec.inner_deltas:
-        depth = specs.inner_depth(key)
-        inner = _inner(taps, depth)
-        step, drawn = spec.inner_deltas[depth], specs.inner_key(key)
-        deeper = _scores(claims.sketch[part:], inner, drawn, spec.coordinates, step)
-        measures.append(Measure(name=INNER, unit=UNIT, values=deeper))
     return Finding(
         kind=KIND,
         tier=Tier.NONE,
         reason=Reason.RECORDED,
         reference=expected.digest(reference),
-        measures=tuple(measures),
+        measures=tuple(_measures(claims.sketch, taps, key, spec)),
     )
 
 
@@ -122,6 +114,17 @@ def keep(finding: Finding, kept: NDArray[np.bool_]) -> Finding:
         for measure in finding.measures
     )
     return msgspec.structs.replace(finding, measures=measures)
+
+
+def _measures(sketch: bytes, taps: Taps, key: ProjectionKey, spec: Spec) -> Iterator[Measure]:
+    part = len(sketch) // spec.taps
+    scores = _scores(sketch[:part], taps.states, key, spec.coordinates, spec.delta)
+    yield Measure(name=SKETCH, unit=UNIT, values=scores)
+    if spec.inner_deltas:
+        depth = specs.inner_depth(key)
+        states, drawn, delta = _inner(taps, depth), specs.inner_key(key), spec.inner_deltas[depth]
+        scores = _scores(sketch[part:], states, drawn, spec.coordinates, delta)
+        yield Measure(name=INNER, unit=UNIT, values=scores)
 
 
 def _scores(
