@@ -78,6 +78,8 @@ class Reason(enum.StrEnum):
     """The answer carries no sketch of the activations that its tokens were drawn from."""
     UNKNOWN_SPEC = "unknown-spec"
     """The sketch is made by another specification than the Reference Value is for."""
+    OTHER_KEY = "other-key"
+    """The sketch is made with another key: for other tokens, another receipt or other weights."""
     SKETCH_SIZE = "sketch-size"
     """The sketch is not as long as that of so many tokens is."""
     UNKNOWN_TOKEN = "unknown-token"

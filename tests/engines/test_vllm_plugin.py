@@ -20,7 +20,7 @@ from lydite.evidence.activations import claims
 from lydite.evidence.activations.spec import Spec
 
 SPEC = Spec(coordinates=8, delta="0.05")
-FIELD = {"spec": "00" * 32, "sketch": "AAAA"}
+FIELD = {"spec": "00" * 32, "key": "00" * 8, "sketch": "AAAA"}
 
 
 def row(*values: float) -> torch.Tensor:

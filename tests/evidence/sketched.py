@@ -11,7 +11,7 @@ from lydite.evidence.activations import attester, claims, verifier
 from lydite.evidence.activations import spec as specs
 from lydite.evidence.activations.claims import Claims
 from lydite.evidence.activations.reference import SKETCH, Reference
-from lydite.evidence.activations.spec import Spec
+from lydite.evidence.activations.spec import ProjectionKey, Spec
 from lydite.evidence.activations.verifier import Taps
 from lydite.messages.calibration import Binned, Histogram, Provenance
 
@@ -20,6 +20,7 @@ States = NDArray[np.float32]
 ROOT = "5e" * 32
 WIDTH = 256
 SIGMA = 0.008
+KEY = ProjectionKey(bytes(range(32)))
 SPEC = Spec(coordinates=8, delta="0.032")
 WIDE = Spec(coordinates=16, delta="0.032")
 QUANTILES = (0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995)
@@ -119,18 +120,18 @@ def calibrated(spec: Spec = SPEC, *, responses: int = 60, width: int = WIDTH) ->
     return reference_of(spec, [known], width=width)
 
 
-def whole(spec: Spec, sketch: bytes, **fields: Any) -> bytes:
+def whole(spec: Spec, sketch: bytes, key: ProjectionKey = KEY, **fields: Any) -> bytes:
     """Return the body of an answer that carries a sketch."""
     choice = {"index": 0, "text": "x", "finish_reason": "stop", "token_ids": [1]}
-    choice |= {"activations": claims.field(spec, sketch)} | fields
+    choice |= {"activations": claims.field(spec, key, sketch)} | fields
     return json.dumps({"id": "cmpl-r-1", "choices": [choice]}).encode()
 
 
-def streamed(spec: Spec, sketch: bytes) -> bytes:
+def streamed(spec: Spec, sketch: bytes, key: ProjectionKey = KEY) -> bytes:
     """Return an event stream whose last choice carries a sketch."""
     first = {"choices": [{"index": 0, "text": "x", "finish_reason": None, "token_ids": [1]}]}
     last = {"choices": [{"index": 0, "text": "", "finish_reason": "stop", "token_ids": []}]}
-    last["choices"][0]["activations"] = claims.field(spec, sketch)
+    last["choices"][0]["activations"] = claims.field(spec, key, sketch)
     bodies = [first, last, {"choices": [], "usage": {"total_tokens": 3}}]
     events = [b"data: " + json.dumps(body).encode() + b"\n\n" for body in bodies]
     return b"".join(events) + b"data: [DONE]\n\n"

@@ -4,6 +4,7 @@ import base64
 import json
 import random
 from collections.abc import Iterator
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -12,14 +13,22 @@ import pytest
 from lydite.errors import FormatError, LyditeError, Reason, UnavailableError
 from lydite.evidence.activations import claims, verifier
 from lydite.evidence.activations import spec as specs
-from lydite.evidence.activations.claims import Claims, Stated
+from lydite.evidence.activations.claims import Stated
 from lydite.evidence.activations.reference import Reference
 from lydite.evidence.activations.verifier import Taps
-from tests.evidence.sketched import SPEC, WIDE, calibrated, claimed, states_of, streamed, whole
+from tests.evidence.sketched import ROOT, SPEC, WIDE, calibrated, states_of, streamed, whole
 
 TOKENS = 7
 SKETCH = bytes(range(100, 100 + 2 * TOKENS))
 DIGEST = specs.digest(SPEC)
+IDS: dict[str, Any] = {
+    "receipt_id": "r-1",
+    "weights_root": ROOT,
+    "prompt_ids": (7, 8),
+    "output_ids": tuple(range(TOKENS)),
+}
+KEY = specs.key(SPEC, **IDS)
+FINGERPRINT = specs.fingerprint(KEY)
 
 
 def reason_of(body: bytes, *, stream: bool = False) -> Reason:
@@ -29,22 +38,23 @@ def reason_of(body: bytes, *, stream: bool = False) -> Reason:
 
 
 def answer(**activations: object) -> bytes:
-    choice = {"index": 0, "text": "x", "finish_reason": "stop", "activations": activations}
+    named = {"key": FINGERPRINT} | activations
+    choice = {"index": 0, "text": "x", "finish_reason": "stop", "activations": named}
     return json.dumps({"choices": [choice]}).encode()
 
 
 def test_the_sketch_of_a_whole_and_of_a_streamed_answer_is_read() -> None:
-    said = Stated(spec=DIGEST, sketch=SKETCH)
-    assert claims.stated(whole(SPEC, SKETCH), streamed=False) == said
-    assert claims.stated(streamed(SPEC, SKETCH), streamed=True) == said
-    crlf = streamed(SPEC, SKETCH).replace(b"\n", b"\r\n")
+    said = Stated(spec=DIGEST, key=FINGERPRINT, sketch=SKETCH)
+    assert claims.stated(whole(SPEC, SKETCH, KEY), streamed=False) == said
+    assert claims.stated(streamed(SPEC, SKETCH, KEY), streamed=True) == said
+    crlf = streamed(SPEC, SKETCH, KEY).replace(b"\n", b"\r\n")
     assert claims.stated(crlf, streamed=True) == said
 
 
 def test_an_answer_without_a_sketch_has_none() -> None:
     for body in (b"{}", b'{"error":{}}', b'{"choices":[]}', b'{"choices":[{"activations":null}]}'):
         assert reason_of(body) is Reason.NO_SKETCH
-    cut = streamed(SPEC, SKETCH).partition(b"activations")[0]
+    cut = streamed(SPEC, SKETCH, KEY).partition(b"activations")[0]
     assert reason_of(cut, stream=True) is Reason.NO_SKETCH
     assert reason_of(b"", stream=True) is Reason.NO_SKETCH
 
@@ -60,6 +70,9 @@ def test_an_answer_without_a_sketch_has_none() -> None:
         (b'{"choices":[{"finish_reason":"stop","activations":"x"}]}', Reason.MALFORMED),
         (answer(spec=DIGEST), Reason.MALFORMED),
         (answer(sketch=""), Reason.MALFORMED),
+        (answer(spec=DIGEST, sketch="", key="00"), Reason.MALFORMED),
+        (answer(spec=DIGEST, sketch="", key="00" * 8 + "\n"), Reason.MALFORMED),
+        (answer(spec=DIGEST, sketch="", key=None), Reason.MALFORMED),
         (answer(spec=DIGEST, sketch=3), Reason.MALFORMED),
         (answer(spec=DIGEST, sketch=None), Reason.MALFORMED),
         (answer(spec="residue", sketch=""), Reason.MALFORMED),
@@ -83,32 +96,50 @@ def test_a_field_that_is_not_one_is_refused(body: bytes, reason: Reason | None) 
 
 
 def test_a_sketch_stands_once_and_where_the_answer_ends() -> None:
-    body = whole(SPEC, SKETCH)
+    body = whole(SPEC, SKETCH, KEY)
     choice = json.loads(body)["choices"][0]
     assert reason_of(json.dumps({"choices": [choice, choice]}).encode()) is Reason.ODD_ANSWER
     unfinished = whole(SPEC, SKETCH, finish_reason=None)
     assert reason_of(unfinished) is Reason.ODD_ANSWER
-    first, _, rest = streamed(SPEC, SKETCH).partition(b"\n\n")
+    first, _, rest = streamed(SPEC, SKETCH, KEY).partition(b"\n\n")
     early = first.replace(b'"token_ids"', b'"activations":{},"token_ids"') + b"\n\n" + rest
     assert reason_of(early, stream=True) is Reason.ODD_ANSWER
 
 
 def test_only_the_expected_spec_and_size_are_weighed() -> None:
-    ids = {"receipt_id": "r-1", "prompt_ids": (1,), "output_ids": tuple(range(TOKENS))}
-    said = Stated(spec=DIGEST, sketch=SKETCH)
-    assert claims.claims(said, SPEC, **ids).sketch == SKETCH
+    said = Stated(spec=DIGEST, key=FINGERPRINT, sketch=SKETCH)
+    assert claims.claims(said, SPEC, **IDS).sketch == SKETCH
     with pytest.raises(FormatError) as caught:
-        claims.claims(said, WIDE, **ids)
+        claims.claims(said, WIDE, **IDS)
     assert caught.value.reason is Reason.UNKNOWN_SPEC
     for wrong in (SKETCH[:-1], SKETCH + b"\0", SKETCH[:-2], b"", SKETCH * 2):
         with pytest.raises(FormatError) as caught:
-            claims.claims(msgspec.structs.replace(said, sketch=wrong), SPEC, **ids)
+            claims.claims(msgspec.structs.replace(said, sketch=wrong), SPEC, **IDS)
         assert caught.value.reason is Reason.SKETCH_SIZE
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"receipt_id": "r-2"},
+        {"weights_root": "5f" * 32},
+        {"prompt_ids": (7, 9)},
+        {"output_ids": tuple(range(1, TOKENS + 1))},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_a_sketch_for_something_else_says_nothing_of_the_activations(
+    change: dict[str, Any],
+) -> None:
+    said = Stated(spec=DIGEST, key=FINGERPRINT, sketch=SKETCH)
+    with pytest.raises(FormatError) as caught:
+        claims.claims(said, SPEC, **(IDS | change))
+    assert caught.value.reason is Reason.OTHER_KEY
+
+
 def test_an_empty_answer_has_an_empty_sketch() -> None:
-    said = claims.stated(whole(SPEC, b""), streamed=False)
-    ids = {"receipt_id": "r-1", "prompt_ids": (1,), "output_ids": ()}
+    ids = IDS | {"output_ids": ()}
+    said = claims.stated(whole(SPEC, b"", specs.key(SPEC, **ids)), streamed=False)
     assert claims.claims(said, SPEC, **ids).sketch == b""
     with pytest.raises(UnavailableError):
         claims.stated(b'{"choices":[{"finish_reason":"stop"}]}', streamed=False)
@@ -120,25 +151,21 @@ def test_an_empty_answer_has_an_empty_sketch() -> None:
 def test_no_blob_ends_in_anything_but_scores_or_a_reason(count: int) -> None:
     states = states_of(np.random.default_rng(2), TOKENS, 16)
     known = calibrated(width=16, responses=4)
-    honest = claimed(states)
     rng = random.Random(count)
-    outcomes = {examine(body, stream, states, known, honest) for body, stream in blobs(rng, count)}
+    outcomes = {examine(body, stream, states, known) for body, stream in blobs(rng, count)}
     expected = {Reason.MALFORMED, Reason.NOT_CANONICAL, Reason.NO_SKETCH, Reason.SKETCH_SIZE}
+    expected |= {Reason.OTHER_KEY}
     assert outcomes >= expected | {Reason.UNKNOWN_SPEC, Reason.ODD_ANSWER, None}
 
 
-def examine(
-    body: bytes, stream: bool, states: np.ndarray, known: Reference, honest: Claims
-) -> Reason | None:
+def examine(body: bytes, stream: bool, states: np.ndarray, known: Reference) -> Reason | None:
     """Return why a body was refused; None if every token of it has a score."""
     try:
         said = claims.stated(body, streamed=stream)
         claim = claims.claims(
             said,
             known.spec,
-            receipt_id=honest.receipt_id,
-            prompt_ids=honest.prompt_ids,
-            output_ids=honest.output_ids,
+            **IDS,
         )
         finding = verifier.verify(claim, Taps(states), known)
     except LyditeError as error:
@@ -152,7 +179,7 @@ def examine(
 
 def blobs(rng: random.Random, count: int) -> Iterator[tuple[bytes, bool]]:
     """Yield bodies: honest ones with some bytes changed, and fields of random bytes."""
-    bodies = [(whole(SPEC, SKETCH), False), (streamed(SPEC, SKETCH), True)]
+    bodies = [(whole(SPEC, SKETCH, KEY), False), (streamed(SPEC, SKETCH, KEY), True)]
     for number in range(count):
         size = 2 * TOKENS if number % 4 else rng.randrange(64)
         sketch = base64.b64encode(rng.randbytes(size)).decode()

@@ -13,7 +13,7 @@ import pytest
 from lydite.auditor import reading
 from lydite.engines.transformers_engine import TransformersEngine
 from lydite.engines.weights import measure
-from lydite.errors import Reason, UnavailableError
+from lydite.errors import FormatError, Reason, UnavailableError
 from lydite.evidence.activations import claims, verifier
 from lydite.evidence.activations.reference import SKETCH, Reference
 from lydite.evidence.activations.spec import Spec
@@ -82,7 +82,12 @@ def distance(
     prompt = reading.prompt_ids(auditor, request)
     said = claims.stated(answer, streamed=request.streamed)
     claim = claims.claims(
-        said, known.spec, receipt_id=name, prompt_ids=prompt, output_ids=exchange.output_ids
+        said,
+        known.spec,
+        receipt_id=name,
+        weights_root=known.weights_root,
+        prompt_ids=prompt,
+        output_ids=exchange.output_ids,
     )
     states = auditor.recompute(prompt, exchange.output_ids).states
     scores = verifier.verify(claim, Taps(states), known).values(SKETCH)
@@ -121,7 +126,9 @@ def test_a_sketch_is_that_of_its_request_alone(
 ) -> None:
     asked, answer = ask(server, TEXT, "mine", prompt="import ")
     assert distance(auditor, known, TEXT, asked, answer, "mine") < 0.2
-    assert distance(auditor, known, TEXT, asked, answer, "other") > 0.9
+    with pytest.raises(FormatError) as caught:
+        distance(auditor, known, TEXT, asked, answer, "other")
+    assert caught.value.reason is Reason.OTHER_KEY
 
 
 def test_an_aborted_answer_takes_nothing_along(

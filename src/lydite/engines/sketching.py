@@ -51,7 +51,7 @@ class Sketcher(msgspec.Struct, frozen=True, kw_only=True):
             prompt_ids=prompt_ids,
             output_ids=output_ids,
         )
-        return claims.field(self.spec, attester.sketch(states, key, self.spec, inner))
+        return claims.field(self.spec, key, attester.sketch(states, key, self.spec, inner))
 
 
 class Sketched:

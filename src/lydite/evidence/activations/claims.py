@@ -13,7 +13,7 @@ import msgspec
 
 from lydite.errors import FormatError, Reason, UnavailableError
 from lydite.evidence.activations import spec as specs
-from lydite.evidence.activations.spec import Spec
+from lydite.evidence.activations.spec import ProjectionKey, Spec
 from lydite.messages.canonical import Hex32
 
 FIELD = "activations"
@@ -30,6 +30,8 @@ class Stated(msgspec.Struct, frozen=True, kw_only=True):
 
     spec: Hex32
     """Digest of the spec that the sketch was made with."""
+    key: str
+    """Fingerprint of the key that it was made with."""
     sketch: bytes
 
 
@@ -47,6 +49,7 @@ _NOTHING = msgspec.Raw(b"null")
 
 class _Field(msgspec.Struct, forbid_unknown_fields=True):
     spec: Hex32
+    key: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{16}\Z")]
     sketch: _Blob
 
 
@@ -76,7 +79,7 @@ def stated(response: bytes, *, streamed: bool) -> Stated:
     if len(carrying) > 1 or carrying[0].finish_reason is None:
         raise FormatError("answer: its sketch is not where it ends", Reason.ODD_ANSWER)
     field = _decode(bytes(carrying[0].activations), _Field)
-    return Stated(spec=field.spec, sketch=_bytes_of(field.sketch))
+    return Stated(spec=field.spec, key=field.key, sketch=_bytes_of(field.sketch))
 
 
 def claims(
@@ -84,14 +87,19 @@ def claims(
     spec: Spec,
     *,
     receipt_id: str,
+    weights_root: Hex32,
     prompt_ids: Sequence[int],
     output_ids: Sequence[int],
 ) -> Claims:
     """Return the claims of a sketch that was made as ``spec`` says, for exactly these tokens.
 
+    An honest sketch with a wrong key looks like a forged one. So a sketch names its key, and one
+    that names another is a mistake that says nothing of the activations.
+
     Raises:
-        FormatError: it was made by another spec (``Reason.UNKNOWN_SPEC``), or is not as long as
-            the sketch of so many tokens is (``Reason.SKETCH_SIZE``).
+        FormatError: it was made by another spec (``Reason.UNKNOWN_SPEC``), is not as long as
+            the sketch of so many tokens is (``Reason.SKETCH_SIZE``), or was made for another
+            receipt, other weights or other tokens (``Reason.OTHER_KEY``).
     """
     if said.spec != specs.digest(spec):
         raise FormatError(f"a sketch by the spec {said.spec[:16]}", Reason.UNKNOWN_SPEC)
@@ -101,6 +109,15 @@ def claims(
             f"a sketch of {len(said.sketch)} bytes, {len(output_ids)} tokens have {expected}",
             Reason.SKETCH_SIZE,
         )
+    key = specs.key(
+        spec,
+        receipt_id=receipt_id,
+        weights_root=weights_root,
+        prompt_ids=prompt_ids,
+        output_ids=output_ids,
+    )
+    if said.key != specs.fingerprint(key):
+        raise FormatError("a sketch for another receipt, weights or tokens", Reason.OTHER_KEY)
     return Claims(
         receipt_id=receipt_id,
         prompt_ids=tuple(prompt_ids),
@@ -109,9 +126,13 @@ def claims(
     )
 
 
-def field(spec: Spec, sketch: bytes) -> dict[str, str]:
+def field(spec: Spec, key: ProjectionKey, sketch: bytes) -> dict[str, str]:
     """Return what an engine puts under ``FIELD``."""
-    return {"spec": specs.digest(spec), "sketch": base64.b64encode(sketch).decode()}
+    return {
+        "spec": specs.digest(spec),
+        "key": specs.fingerprint(key),
+        "sketch": base64.b64encode(sketch).decode(),
+    }
 
 
 def _bytes_of(blob: str) -> bytes:

@@ -129,6 +129,11 @@ def key(
     return ProjectionKey(hashlib.sha256(head + tokens).digest())
 
 
+def fingerprint(drawn: ProjectionKey) -> str:
+    """Return what a sketch says of its key: 16 hex digits, by which a wrong one is told."""
+    return hashlib.sha256(drawn + b"check").hexdigest()[:16]
+
+
 def inner_key(drawn: ProjectionKey) -> ProjectionKey:
     """Return the key of the second tap's projection."""
     return ProjectionKey(hashlib.sha256(drawn + b"inner").digest())
