@@ -16,9 +16,11 @@ from lydite.messages.receipt import Outcome, ReceiptId
 
 SIGNED_PREFIX = b"lydite/compact/v1\x00"
 _TEMPLATE = (
-    b'{"entry":%d,"id":"%b","outcome":"%b","request":"%b","response":"%b","salt":"%b"%b,"statement":"%b",'
+    b'{"entry":%d,"id":"%b","outcome":"%b","request":"%b","response":"%b","salt":"%b","statement":"%b",'
     b'"status":%d}'
 )
+_BEHIND_SIGNATURE = b',"statement":"'
+_SIGNED = b',"signature":"%b"' + _BEHIND_SIGNATURE
 
 
 class Compact(Message, frozen=True, kw_only=True, omit_defaults=True):
@@ -54,12 +56,16 @@ class Parts(NamedTuple):
     outcome: bytes
 
 
-def spell(parts: Parts, signature: bytes | None = None) -> bytes:
-    """Return the compact receipt in its one spelling, as ``encode`` would write it."""
+def spell(parts: Parts) -> bytes:
+    """Return the compact receipt in its one spelling, unsigned, as ``encode`` would write it."""
     entry, receipt_id, request, response, salt, statement, status, outcome = parts
-    signed = b"" if signature is None else b',"signature":"%b"' % base64.b64encode(signature)
-    said = (entry, receipt_id, outcome, request, response, salt, signed, statement, status)
-    return _TEMPLATE % said
+    return _TEMPLATE % (entry, receipt_id, outcome, request, response, salt, statement, status)
+
+
+def with_signature(plain: bytes, signature: bytes) -> bytes:
+    """Return what ``spell`` returned, with a signature over it, as ``encode`` would write it."""
+    before, _, behind = plain.partition(_BEHIND_SIGNATURE)
+    return before + _SIGNED % base64.b64encode(signature) + behind
 
 
 def signed_bytes(receipt: Compact) -> bytes:

@@ -149,7 +149,7 @@ class LogStore:
         Raises:
             FormatError: one has more than 65 535 bytes; none is queued.
         """
-        if any(len(entry) > tiles.MAX_ENTRY_BYTES for entry in entries):
+        if max(map(len, entries), default=0) > tiles.MAX_ENTRY_BYTES:
             raise FormatError(f"entry: more than {tiles.MAX_ENTRY_BYTES} bytes", Reason.TOO_LARGE)
         ticket = Ticket(entries)
         with self._queueing:
@@ -180,7 +180,7 @@ class LogStore:
             FormatError: one has more than 65 535 bytes.
             StorageError: the log is closed.
         """
-        if any(len(entry) > tiles.MAX_ENTRY_BYTES for entry in entries):
+        if max(map(len, entries), default=0) > tiles.MAX_ENTRY_BYTES:
             raise FormatError(f"entry: more than {tiles.MAX_ENTRY_BYTES} bytes", Reason.TOO_LARGE)
         with self._committing:
             self._check_agrees()

@@ -2,20 +2,20 @@
 
 An HMAC or policy session may be *salted*: its key is agreed upon with a key inside the TPM, so that
 whoever listens on the bus learns neither key nor parameters. TPM 2.0 Library, Part 1, 17 to 21.
+``cryptography`` is loaded by the first session: 8 MB that a gateway without a TPM does not need.
 """
 
 import hashlib
 import hmac
 import os
-from typing import NamedTuple
-
-from cryptography.hazmat.decrepit.ciphers.modes import CFB
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.ciphers import Cipher
-from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from typing import TYPE_CHECKING, NamedTuple
 
 from lydite.errors import DeviceError, Reason
 from lydite.tpm.codec import Reader, sized, u8, u32
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.decrepit.ciphers.modes import CFB
+    from cryptography.hazmat.primitives.ciphers import Cipher
 
 CONTINUE, DECRYPT, ENCRYPT = 0x01, 0x20, 0x40
 """Keep the session; the first parameter of the command, of the answer, is encrypted."""
@@ -82,7 +82,11 @@ class Session:
         flags = u8(self.attributes if attributes < 0 else attributes)
         return hmac.digest(key, digest + newer + older + flags, "sha256")
 
-    def _cipher(self, newer: bytes, older: bytes) -> Cipher[CFB]:
+    def _cipher(self, newer: bytes, older: bytes) -> "Cipher[CFB]":
+        from cryptography.hazmat.decrepit.ciphers.modes import CFB
+        from cryptography.hazmat.primitives.ciphers import Cipher
+        from cryptography.hazmat.primitives.ciphers.algorithms import AES
+
         material = kdfa(self._key + self.value, b"CFB", newer, older, 256)
         return Cipher(AES(material[:16]), CFB(material[16:]))
 
@@ -92,6 +96,8 @@ Authorisation = Password | Session
 
 def salt_for(key: Point) -> tuple[bytes, bytes]:
     """Return a fresh salt of 32 bytes, and what tells it to the TPM that holds ``key`` alone."""
+    from cryptography.hazmat.primitives.asymmetric import ec
+
     ours = ec.generate_private_key(ec.SECP256R1())
     theirs = ec.EllipticCurvePublicNumbers(key.x, key.y, ec.SECP256R1()).public_key()
     shared = ours.exchange(ec.ECDH(), theirs)

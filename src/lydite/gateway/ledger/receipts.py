@@ -141,6 +141,7 @@ def _template(stamp: Stamp) -> bytes:
     )
 
 
+@functools.lru_cache(maxsize=64)
 def timestamp(time_ms: int) -> bytes:
     """Return RFC 3339 in UTC with milliseconds."""
     return b"%b.%03dZ" % (_second(time_ms // 1000), time_ms % 1000)

@@ -17,10 +17,8 @@ import zlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
 from lydite.errors import FormatError, Reason, StorageError
+from lydite.gateway.ledger import aead
 from lydite.messages import opening
 from lydite.messages.commitment import Salt
 from lydite.messages.opening import Opening
@@ -32,9 +30,8 @@ _FIELDS = struct.Struct(">IQQ16s32s")
 _CRC_BYTES = 4
 HEAD_BYTES = _FIELDS.size + _CRC_BYTES
 _PAIR = struct.Struct(">32sHHQ")
-_NONCE = bytes(12)
-_TAG_BYTES = 16
 _MAX_BODY_BYTES = 1 << 28
+_MAX_PATH_BYTES = 0xFFFF
 
 
 class Exchange(NamedTuple):
@@ -80,16 +77,23 @@ class Cipher:
         return "Cipher()"
 
     def seal(self, exchange: Exchange, slot: bytes) -> bytes:
-        """Return the record of one exchange."""
+        """Return the record of one exchange.
+
+        Raises:
+            FormatError: it is more than a record may hold.
+        """
         number, receipt_id, tag, time_ms, salt, path, request, response, status = exchange
+        if len(path) > _MAX_PATH_BYTES:
+            raise FormatError(f"a path of {len(path)} bytes", Reason.TOO_LARGE)
         pair = b"".join(
             (_PAIR.pack(salt, status, len(path), len(request)), path, request, *response)
         )
-        fields = _FIELDS.pack(
-            len(pair) + _TAG_BYTES, number, time_ms, bytes.fromhex(receipt_id), tag
-        )
+        body_bytes = len(pair) + aead.TAG_BYTES
+        if body_bytes > _MAX_BODY_BYTES:
+            raise FormatError(f"a pair of {len(pair)} bytes", Reason.TOO_LARGE)
+        fields = _FIELDS.pack(body_bytes, number, time_ms, bytes.fromhex(receipt_id), tag)
         head = fields + zlib.crc32(fields).to_bytes(_CRC_BYTES)
-        return b"".join((head, slot, AESGCM(self._key(slot, number)).encrypt(_NONCE, pair, head)))
+        return b"".join((head, slot, aead.encipher(self._key(slot, number), pair, head)))
 
     def open(self, record: bytes) -> Exchange:
         """Return the exchange of a record whose slot is there.
@@ -101,11 +105,10 @@ class Cipher:
         slot = record[HEAD_BYTES : HEAD_BYTES + SLOT_BYTES]
         if head is None or len(record) != head.record_bytes or slot == DESTROYED:
             raise StorageError("a record of the vault is damaged", Reason.DAMAGED)
+        body, key = record[HEAD_BYTES + SLOT_BYTES :], self._key(slot, head.number)
         try:
-            pair = AESGCM(self._key(slot, head.number)).decrypt(
-                _NONCE, record[HEAD_BYTES + SLOT_BYTES :], record[:HEAD_BYTES]
-            )
-        except InvalidTag as error:
+            pair = aead.decipher(key, body, record[:HEAD_BYTES])
+        except StorageError as error:
             raise StorageError(
                 f"the pair of entry {head.number} is damaged", Reason.DAMAGED
             ) from error
@@ -138,7 +141,7 @@ def parse_head(data: bytes) -> Head | None:
     ):
         return None
     body_bytes, number, time_ms, receipt_id, tag = _FIELDS.unpack(fields)
-    if not _PAIR.size + _TAG_BYTES <= body_bytes <= _MAX_BODY_BYTES:
+    if not _PAIR.size + aead.TAG_BYTES <= body_bytes <= _MAX_BODY_BYTES:
         return None
     return Head(body_bytes, number, time_ms, receipt_id.hex(), tag)
 
@@ -146,19 +149,6 @@ def parse_head(data: bytes) -> Head | None:
 def is_destroyed(record: bytes) -> bool:
     """Say whether the slot of a record was overwritten."""
     return record[HEAD_BYTES : HEAD_BYTES + SLOT_BYTES] == DESTROYED
-
-
-def check_size(exchange: Exchange) -> int:
-    """Return how many bytes the record of an exchange takes.
-
-    Raises:
-        FormatError: more than a record may hold.
-    """
-    pair = len(exchange.path) + len(exchange.request) + sum(map(len, exchange.response))
-    body = _PAIR.size + pair + _TAG_BYTES
-    if body > _MAX_BODY_BYTES or len(exchange.path) > 0xFFFF:
-        raise FormatError(f"a pair of {pair} bytes", Reason.TOO_LARGE)
-    return HEAD_BYTES + SLOT_BYTES + body
 
 
 def opening_of(exchange: Exchange) -> Opening:

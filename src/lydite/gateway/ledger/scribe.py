@@ -109,7 +109,8 @@ class _Batch:
         plain = compact.spell(parts)
         if not self._signs:
             return plain
-        return compact.spell(parts, self._stamp.gateway.sign(compact.SIGNED_PREFIX + plain))
+        signature = self._stamp.gateway.sign(compact.SIGNED_PREFIX + plain)
+        return compact.with_signature(plain, signature)
 
 
 class Scribe:

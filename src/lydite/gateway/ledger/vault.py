@@ -133,20 +133,20 @@ class Vault:
             yield from self._append(exchanges)
 
     def _append(self, exchanges: Sequence[Exchange]) -> Iterator[None]:
-        sizes = [records.check_size(exchange) for exchange in exchanges]
-        with disk.failures("write the vault"):
-            self._make_room(sum(sizes))
         slots = os.urandom(records.SLOT_BYTES * len(exchanges))
         seal = self._generations.cipher(self._current.generation).seal
-        data = b"".join(
+        sealed = [
             seal(exchange, slots[at : at + records.SLOT_BYTES])
             for exchange, at in zip(
                 exchanges, range(0, len(slots), records.SLOT_BYTES), strict=True
             )
-        )
+        ]
+        sizes = list(map(len, sealed))
+        with disk.failures("write the vault"):
+            self._make_room(sum(sizes))
         try:
             with disk.failures("write the vault"):
-                write_all(self._file, data, self._current.end)
+                write_all(self._file, b"".join(sealed), self._current.end)
             yield
         except BaseException:
             self._take_back(sizes)
