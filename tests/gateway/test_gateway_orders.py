@@ -72,8 +72,12 @@ class Governed:
         key = ["--key", str(self.officers[first])]
         assert main(["admin", "order", action, *common, *key, "--out", file, *options]) == 0
         for each in others:
-            assert main(["admin", "agree", file, "--key", str(self.officers[each])]) == 0
-        return main(["admin", "send", file, "--to", self.control])
+            assert main(["admin", "agree", file, "--key", str(self.officers[each]), "--yes"]) == 0
+        return self.send(file)
+
+    def send(self, file: str) -> int:
+        anchor = str(self.directory / "anchor.json")
+        return main(["admin", "send", file, "--anchor", anchor, "--to", self.control])
 
     def asked(self) -> int:
         return play(self.gateway.port, plain(chat()))[1].status
@@ -129,7 +133,7 @@ def test_an_order_that_was_given_is_not_obeyed_again(
     assert governed.order("stop-serving", "ada", "bo") == 0
     assert governed.order("resume-serving", "ada", "bo") == 0
     [first] = [p for p in governed.directory.iterdir() if p.name.startswith("stop-serving")]
-    assert main(["admin", "send", str(first), "--to", governed.control]) == 1
+    assert governed.send(str(first)) == 1
     assert "replayed" in capsys.readouterr().err
     assert main(["admin", "show", str(first), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["action"] == "stop-serving"

@@ -365,12 +365,14 @@ def test_an_update_needs_the_officers_and_ends_the_old_version(
         told = ["--anchor", str(anchor), "--key", str(officers["ada"]), "--why", "a release"]
         told += ["--set", f"measurement={measured}", "--out", order]
         assert main(["admin", "order", "reseal", *told]) == 0
-        assert main(["admin", "send", order, "--to", running.control]) == 1, "one is too few"
+        assert main(["admin", "send", order, *told[:2], "--to", running.control]) == 1, (
+            "one is too few"
+        )
         assert running.end() == 0
         made.refused("binary-changed", source)
         running = made.start()
-        assert main(["admin", "agree", order, "--key", str(officers["bo"])]) == 0
-        assert main(["admin", "send", order, "--to", running.control]) == 0
+        assert main(["admin", "agree", order, "--key", str(officers["bo"]), "--yes"]) == 0
+        assert main(["admin", "send", order, *told[:2], "--to", running.control]) == 0
         assert running.end() == 0
         made.works()  # the old one, until the new one has started
         made.works(source)

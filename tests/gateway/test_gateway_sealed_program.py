@@ -199,7 +199,7 @@ def test_an_order_is_sealed_before_it_is_answered(machine: Machine, tmp_path: Pa
     order = str(tmp_path / "order.json")
     told = ["--anchor", str(anchor), "--key", str(officer), "--why", "a test", "--out", order]
     assert main(["admin", "order", "stop-serving", *told]) == 0
-    assert main(["admin", "send", order, "--to", running.control]) == 0
+    assert main(["admin", "send", order, *told[:2], "--to", running.control]) == 0
     assert running.end(signal.SIGKILL) == -signal.SIGKILL
     shutil.copytree(machine.state, tmp_path / "after")
     for part in ("log", "journal"):

@@ -67,8 +67,8 @@ class Ruled:
             given += ["--set", f"{name}={value}"]
         ada, bo = map(str, self.officers.values())
         assert main(["admin", "order", action, "--key", ada, *given]) == 0
-        assert main(["admin", "agree", file, "--key", bo]) == 0
-        return main(["admin", "send", file, "--to", self.running.control])
+        assert main(["admin", "agree", file, "--key", bo, "--yes"]) == 0
+        return main(["admin", "send", file, *given[:2], "--to", self.running.control])
 
     def add(self) -> int:
         parts = {"signature": f"@{self.signed / SIGNATURE}", "layout": f"@{self.signed / LAYOUT}"}

@@ -15,6 +15,7 @@ from lydite.appraisal.trust import Anchor, Trust
 from lydite.errors import FormatError, Reason, VerificationError
 from lydite.messages.canonical import Count, Message, decode
 from lydite.messages.entry import Entry
+from lydite.messages.plain import plain
 from lydite.signing.dsse import Envelope, KeyId, PublicKey, key_id, open_envelope, payload_of
 
 Fields = Mapping[str, Any]
@@ -105,14 +106,9 @@ def tell(number: int, leaf: Entry, envelope: bytes, reader: Reader) -> Line:
         entry=number,
         kind=leaf.kind,
         signer=signer,
-        time=_plain(str(fields.get("time") or fields.get("at") or fields.get("issued") or "")),
-        text=_plain(_joined(words, fields)),
+        time=plain(str(fields.get("time") or fields.get("at") or fields.get("issued") or "")),
+        text=plain(_joined(words, fields)),
     )
-
-
-def _plain(text: str) -> str:
-    """Return text on one line that looks like nothing but itself: whoever signs may write a why."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _joined(words: Callable[[Fields], str], fields: Fields) -> str:

@@ -13,10 +13,10 @@ from typing import Final
 from lydite.appraisal.trust import Anchor
 from lydite.auditor.gateway_client import GatewayClient
 from lydite.auditor.refusals import timestamp
-from lydite.errors import Reason, UnavailableError
+from lydite.errors import Reason, UnavailableError, VerificationError
 from lydite.messages import instruction
 from lydite.messages.canonical import encode
-from lydite.messages.instruction import Instruction, InstructionPredicate
+from lydite.messages.instruction import Instruction, InstructionPredicate, OutcomePredicate
 from lydite.messages.statement import subject
 from lydite.signing import notes
 from lydite.signing.dsse import key_id, open_envelope
@@ -67,12 +67,30 @@ class Order:
         )
         statement = encode(order)
         answer = self._client.instruct(sign_envelope(statement, self._signer))
-        payload = open_envelope(answer, {gateway: self._anchor.gateway_public}, [gateway])
-        outcome = instruction.parse_outcome(payload)
-        if outcome.subject[0].digest.sha256 != hashlib.sha256(statement).hexdigest():
-            raise UnavailableError("the gateway speaks of another order", Reason.BAD_COMMITMENT)
-        said = outcome.predicate
+        said = outcome_of(answer, statement, self._anchor)
         if said.ending != "done":
             reason = said.reason or Reason.FAILED
             raise UnavailableError(f"the gateway: {said.ending}: {said.detail}", reason)
         return f"entry {said.entry}: {said.detail}"
+
+
+def outcome_of(answer: bytes, statement: bytes, anchor: Anchor) -> OutcomePredicate:
+    """Return what a gateway says became of an instruction.
+
+    Args:
+        answer: what came back, an envelope.
+        statement: the instruction's payload.
+        anchor: the gateway that it was for.
+
+    Raises:
+        FormatError: no outcome in its one spelling.
+        VerificationError: it is not signed by that gateway, or about another instruction.
+
+    **Does not show** that the gateway did what it says, nor that the outcome is in its log.
+    """
+    gateway = key_id(anchor.gateway_public)
+    payload = open_envelope(answer, {gateway: anchor.gateway_public}, [gateway])
+    outcome = instruction.parse_outcome(payload)
+    if outcome.subject[0].digest.sha256 != hashlib.sha256(statement).hexdigest():
+        raise VerificationError(Reason.BAD_COMMITMENT, "the gateway speaks of another order")
+    return outcome.predicate

@@ -3,6 +3,7 @@
 import argparse
 import hashlib
 import secrets
+import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,6 +12,7 @@ import msgspec
 
 from lydite.appraisal.trust import Anchor
 from lydite.auditor.gateway_client import GatewayClient
+from lydite.auditor.ordering import outcome_of
 from lydite.cli.files import read, read_message, write
 from lydite.errors import (
     ConfigurationError,
@@ -22,6 +24,7 @@ from lydite.errors import (
 from lydite.messages import instruction
 from lydite.messages.canonical import decode, encode
 from lydite.messages.instruction import Instruction, InstructionPredicate
+from lydite.messages.plain import plain
 from lydite.messages.statement import subject
 from lydite.messages.tier import Tier
 from lydite.signing import keys, notes
@@ -37,7 +40,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     summaries = {
         "key": "make an officer's key, and print what goes into the authority",
         "order": "write an instruction and sign it as its first officer",
-        "agree": "show an instruction and add your signature to it",
+        "agree": "show an instruction, ask you, and add your signature to it",
         "show": "say what an instruction orders, and how many signed it",
         "send": "give an instruction to its gateway, and say what came of it",
     }
@@ -50,6 +53,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     for name in ("agree", "show", "send"):
         steps[name].add_argument("file", type=Path, metavar="FILE", help="the instruction")
     steps["agree"].add_argument("--key", type=Path, required=True, help="your key file")
+    steps["agree"].add_argument("--yes", action="store_true", help="sign without asking")
+    steps["send"].add_argument(
+        "--anchor", type=Path, required=True, help="the gateway's anchor.json"
+    )
     steps["send"].add_argument("--to", required=True, help="the gateway's control port, a URL")
     for each in steps.values():
         each.add_argument("--json", action="store_true", help="print one JSON object")
@@ -122,13 +129,27 @@ def _agree(arguments: argparse.Namespace) -> int:
     signer: Signer = keys.load(arguments.key)
     if signer.keyid in {each.keyid for each in envelope.signatures}:
         raise ConfigurationError(f"{arguments.key} has signed {arguments.file} already")
-    statement = payload_of(envelope)
-    known = [(each.keyid, each.sig) for each in envelope.signatures]
-    fresh = sign_envelope(statement, signer)
-    added = decode(fresh, Envelope).signatures[0]
+    _tell(made, len(envelope.signatures), arguments)
+    if not arguments.yes:
+        _ask(arguments.file)
+    added = decode(sign_envelope(payload_of(envelope), signer), Envelope).signatures[0]
     signed = msgspec.structs.replace(envelope, signatures=(*envelope.signatures, added))
     arguments.file.write_bytes(encode(signed) + b"\n")
-    return _tell(made, len(known) + 1, arguments)
+    if not arguments.json:
+        print("  and by you")
+    return 0
+
+
+def _ask(file: Path) -> None:
+    """Ask whoever sits there whether to sign what was shown.
+
+    Raises:
+        ConfigurationError: the answer is not yes, or nobody answers.
+    """
+    print("sign this? [y/N] ", end="", file=sys.stderr, flush=True)
+    said = sys.stdin.readline().strip().lower()
+    if said not in {"y", "yes"}:
+        raise ConfigurationError(f"{file} is not signed; say y, or give --yes")
 
 
 def _show(arguments: argparse.Namespace) -> int:
@@ -137,7 +158,13 @@ def _show(arguments: argparse.Namespace) -> int:
 
 
 def _send(arguments: argparse.Namespace) -> int:
-    envelope, _ = _read(arguments.file)
+    envelope, made = _read(arguments.file)
+    anchor = decode(read_message(arguments.anchor), Anchor)
+    if made.predicate.gateway != key_id(anchor.gateway_public):
+        raise ConfigurationError(
+            f"{arguments.file} is for {made.predicate.gateway}, not for the gateway of "
+            f"{arguments.anchor}"
+        )
     client = GatewayClient(arguments.to, "", timeout_s=_TIMEOUT_S)
     try:
         answer = client.instruct(encode(envelope))
@@ -145,11 +172,12 @@ def _send(arguments: argparse.Namespace) -> int:
         if error.reason is Reason.UNAVAILABLE:
             raise
         raise VerificationError(error.reason, str(error)) from error
-    outcome = instruction.parse_outcome(payload_of(decode(answer, Envelope))).predicate
+    outcome = outcome_of(answer, payload_of(envelope), anchor)
     if arguments.json:
         print(encode(outcome).decode())
     else:
-        print(f"{outcome.action}: {outcome.ending}, entry {outcome.entry}: {outcome.detail}")
+        said = f"{outcome.action}: {outcome.ending}, entry {outcome.entry}: {outcome.detail}"
+        print(plain(said))
     done = outcome.ending in {"done", "would-do"}
     return (Tier.AFFIRMING if done else Tier.CONTRAINDICATED).exit_code
 
@@ -165,9 +193,9 @@ def _tell(made: Instruction, signatures: int, arguments: argparse.Namespace) -> 
         print(encode(said).decode())
         return 0
     mode = " (dry run)" if said.dry_run else ""
-    print(f"{said.action}{mode} at gateway {said.gateway}, until {said.expires}: {said.why}")
-    for name, value in said.arguments.items():
-        print(f"  {name} = {value if len(value) <= 120 else value[:117] + '...'}")
+    head = f"{said.action}{mode} at gateway {said.gateway}, until {said.expires}: {said.why}"
+    for line in (head, *(f"  {name} = {value}" for name, value in said.arguments.items())):
+        print(plain(line))
     print(f"  signed by {signatures}")
     return 0
 

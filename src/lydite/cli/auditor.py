@@ -19,6 +19,7 @@ from lydite.engines.weights import check_root
 from lydite.errors import ConfigurationError, FormatError, LyditeError, VerificationError
 from lydite.messages.audit import Verdict
 from lydite.messages.canonical import encode
+from lydite.messages.plain import plain
 from lydite.signing import keys
 
 
@@ -94,13 +95,18 @@ def _round(auditor: Auditor, gateway: Gateway, settings: Settings, *, as_json: b
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(encode(auditor.bundle()))
     except (FormatError, VerificationError) as error:  # a fork, a bad draw: evidence, and bad
-        print(f"lydite: error: {gateway.provider}: {error} ({error.reason})", file=sys.stderr)
+        _complain(gateway, error)
         return 1
     except LyditeError as error:
-        print(f"lydite: error: {gateway.provider}: {error} ({error.reason})", file=sys.stderr)
+        _complain(gateway, error)
         return 4
     _say(gateway.provider, verdict, path, as_json=as_json)
     return verdict.tier.exit_code
+
+
+def _complain(gateway: Gateway, error: LyditeError) -> None:
+    said = f"lydite: error: {gateway.provider}: {error} ({error.reason})"
+    print(plain(said), file=sys.stderr)
 
 
 def _progress(done: int, total: int) -> None:

@@ -35,7 +35,8 @@ EXAMPLES = {
     ' --anchor mine/anchor.json --key ada.key --why "a new server" --out order.json',
     "admin agree": "lydite admin agree order.json --key bo.key",
     "admin show": "lydite admin show order.json",
-    "admin send": "lydite admin send order.json --to http://127.0.0.1:8091",
+    "admin send": "lydite admin send order.json --anchor mine/anchor.json"
+    " --to http://127.0.0.1:8091",
     "auditor init": "lydite auditor init auditor.key",
     "auditor run": "lydite auditor run auditor.toml --once",
     "recomputer init": "lydite recomputer init recomputer --name recomputer.example/log",

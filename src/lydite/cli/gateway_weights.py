@@ -12,6 +12,7 @@ from lydite.cli.patience import before_hashing
 from lydite.engines.weights import ALGORITHMS
 from lydite.gateway.modes import bundles
 from lydite.gateway.modes.sending import Outcome, send
+from lydite.messages.plain import plain
 from lydite.messages.tier import Tier
 
 _BAR = 30
@@ -76,7 +77,7 @@ def upload(arguments: argparse.Namespace) -> int:
         size = f"{outcome.size / 1e6:,.1f} MB"
         print(f"serving: {size} uploaded, checked and loaded in {outcome.seconds:.1f} s")
     else:
-        print(f"not served: {outcome.message} ({outcome.reason})")
+        print(plain(f"not served: {outcome.message} ({outcome.reason})"))
     return _exit_code(outcome)
 
 

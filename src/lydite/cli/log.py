@@ -18,6 +18,7 @@ from lydite.cli.files import read, read_message
 from lydite.cli.reports import add_trust, load_trust
 from lydite.errors import ConfigurationError
 from lydite.messages import entry
+from lydite.messages.plain import plain
 from lydite.signing import notes
 from lydite.tlog import checkpoint
 from lydite.tlog import proof as proofs
@@ -173,5 +174,5 @@ def _say(fields: dict[str, object], arguments: argparse.Namespace, summary: str)
     if arguments.json:
         print(json.dumps(fields))
         return
-    print("\n".join(f"{name}: {value}" for name, value in fields.items()))
+    print("\n".join(plain(f"{name}: {value}") for name, value in fields.items()))
     print(summary)

@@ -16,6 +16,7 @@ from lydite.errors import (
     UnavailableError,
     VerificationError,
 )
+from lydite.messages.plain import plain
 from lydite.messages.tier import Tier
 
 COMMANDS = {
@@ -90,9 +91,9 @@ def _exit_code(error: LyditeError) -> int:
 
 def complain(message: str, reason: Reason, hint: str | None = None) -> None:
     """Say on stderr what went wrong and what to do."""
-    print(f"lydite: error: {message} ({reason})", file=sys.stderr)
+    print(f"lydite: error: {plain(message)} ({reason})", file=sys.stderr)
     if hint is not None:
-        print(f"lydite: hint: {hint}", file=sys.stderr)
+        print(f"lydite: hint: {plain(hint)}", file=sys.stderr)
 
 
 class _Help(argparse.HelpFormatter):

@@ -14,6 +14,7 @@ from lydite.cli.patience import before_hashing
 from lydite.engines.weights import check_root
 from lydite.errors import ConfigurationError
 from lydite.evidence.egress import reference as references
+from lydite.messages.plain import plain
 from lydite.signing import keys
 
 
@@ -38,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
     settings = config.load(arguments.config, Settings)
     meters = _meters(settings)
     for line in meter.work(meters, settings.poll_ms / 1000, once=arguments.once):
-        print(line, file=sys.stderr, flush=True)
+        print(plain(line), file=sys.stderr, flush=True)
     if arguments.json:
         found = {
             name: {

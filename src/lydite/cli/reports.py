@@ -11,6 +11,7 @@ from lydite.appraisal.trust import Trust
 from lydite.cli.files import read_message
 from lydite.errors import ConfigurationError, FormatError, Reason, VerificationError
 from lydite.messages.canonical import encode
+from lydite.messages.plain import plain
 from lydite.messages.tier import Tier
 
 TRUST_VARIABLE = "LYDITE_TRUST"
@@ -47,7 +48,7 @@ def finish(check: Callable[[Trust], Report], arguments: argparse.Namespace) -> i
 
 
 def render(report: Report) -> str:
-    """Return the report as a person reads it."""
+    """Return the report as a person reads it: each line is one, whoever wrote what stands in it."""
     mark = {"affirming": "✔", "contraindicated": "✘", "warning": "!", "none": "?"}
     words = report.headline or report.tier.words
     why = "" if report.reason is Reason.CONSISTENT else f": {report.reason}"
@@ -59,7 +60,7 @@ def render(report: Report) -> str:
     if report.caveats:
         lines.append("  does not show:")
         lines += [f"    - {caveat}" for caveat in report.caveats]
-    return "\n".join(lines)
+    return "\n".join(plain(line) for line in lines)
 
 
 def load_trust(given: Path | None) -> Trust:
