@@ -93,3 +93,38 @@ def test_a_statement_of_no_known_type_is_told_by_its_name() -> None:
     payload = b'{"predicate":{},"predicateType":"https://lydite.dev/attestations/retention/v1"}'
     world.enter("retention", sign_envelope(payload, world.gateway))
     assert told(world)[-1].text == "a statement that lacks what its type asks for"
+
+
+@pytest.mark.parametrize(
+    ("kind", "predicate"),
+    [
+        (b"instruction", b'{"arguments":[],"dryRun":false,"action":"x","why":"y"}'),
+        (b"cannot", b'{"model":' + b"[" * 3000 + b"]" * 3000 + b"}"),
+        (b"cannot", b'{"model":"\xff"}'),
+        (b"cannot", b'{"model":"\\ud800"}'),
+        (b"cannot", b'{"model":' + b"9" * 5000 + b"}"),
+        (b"nobody-knows", b'{"time":' + b"9" * 5000 + b"}"),
+        (b"nobody-knows", b'{"time":' + b"[" * 900 + b"]" * 900 + b"}"),
+        (b"egress-notice", b'{"chargedMicro":1e300,"budgetMicro":[],"event":"","scope":""}'),
+        (b"attestation-result", b'{"verdict":[]}'),
+        (b"retention", b"[]"),
+    ],
+)
+def test_whatever_was_logged_has_its_line(kind: bytes, predicate: bytes) -> None:
+    world = judged()
+    name = b"https://lydite.dev/attestations/%s/v1" % kind
+    payload = b'{"predicate":%s,"predicateType":"%s"}' % (predicate, name)
+    number = world.enter("cannot", sign_envelope(payload, world.gateway))
+    line = told(world)[-1]
+    assert (line.entry, line.signer) == (number, "gateway")
+    assert line.text.isprintable()
+
+
+def test_what_cannot_be_told_says_why() -> None:
+    world = judged()
+    leaf = entry.parse(world.leaves[2])
+    with pytest.raises(VerificationError) as refused:
+        story.tell(3, leaf, world.envelope(2), reader(world))
+    line = story.untold(3, leaf, refused.value)
+    assert (line.signer, line.entry) == ("unknown", 3)
+    assert line.text == "not told: entry 3 names another statement"

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -155,6 +156,18 @@ def test_a_request_that_was_just_answered_is_waiting(stage: Stage, honest: Own) 
         (Tier.NONE, Reason.NOT_IN_LOG),
         (Tier.NONE, Reason.PENDING),
     }
+
+
+def test_a_verdict_from_before_the_age_that_was_asked_for_is_refused(
+    stage: Stage, honest: Own
+) -> None:
+    payload = result(stage, honest).body
+    now_ms = int(time.time() * 1000)
+    given = (payload, stage.deployment.trust, honest.exchange, honest.id)
+    assert outcome.check(*given, now_ms - 3_600_000).tier is Tier.AFFIRMING
+    with pytest.raises(VerificationError) as refused:
+        outcome.check(*given, now_ms + 1000)
+    assert refused.value.reason is Reason.STALE
 
 
 def test_a_receipt_that_nobody_gave_is_not_found(stage: Stage) -> None:

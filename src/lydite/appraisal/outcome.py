@@ -20,6 +20,7 @@ from lydite.messages.canonical import Count, Message, decode, encode
 from lydite.messages.entry import EntryKind
 from lydite.messages.finding import Finding
 from lydite.messages.tier import Tier
+from lydite.sampling import draw
 from lydite.signing.dsse import (
     Envelope,
     KeyId,
@@ -40,6 +41,7 @@ CAVEATS = (
     "that this very answer is the declared model's: one answer alone seldom says so",
     "which machine answered",
     "that the auditor measured honestly: its records are signed, and others can repeat them",
+    "that no newer verdict says otherwise: see when this one was issued, and give --max-age",
     "how the provider's verdict follows from all its records: lydite verify does, from the bundle",
 )
 _STAGES: dict[Stage, str] = {
@@ -60,7 +62,7 @@ class Proven(Message, frozen=True, kw_only=True):
 
 
 class Outcome(Message, frozen=True, kw_only=True):
-    """What became of one request; ``result`` is its provider's newest verdict.
+    """What became of one request; ``result`` is a verdict on its provider, the newest if honest.
 
     ``epoch`` is the one that covers the receipt, ``pledge`` what it was pledged by. ``policy`` and
     ``references`` are the documents that the numbers rest on, in the form that a trust file pins.
@@ -85,18 +87,23 @@ class _Known(NamedTuple):
     """What the policy makes of this one answer, where it was drawn and recomputed."""
     findings: tuple[Finding, ...]
     result: ResultPredicate | None
-    """The provider's newest verdict, if it covers this receipt's draw."""
+    """The provider's verdict, if it covers this receipt's draw."""
 
 
 def check(
-    payload: bytes, trust: Trust, own: Exchange | None = None, receipt_id: str | None = None
+    payload: bytes,
+    trust: Trust,
+    own: Exchange | None = None,
+    receipt_id: str | None = None,
+    not_before_ms: int = 0,
 ) -> Report:
     """Check what became of one request, as a client that trusts whom ``trust`` names.
 
     1. The receipt is valid (``receipts.check``), and about the client's own bytes if given.
     2. The epoch is the gateway's, logged, and its draw is recounted: it covers the receipt.
     3. The audit is an accepted auditor's, logged, about this receipt, and only if it was drawn.
-    4. The result is an accepted auditor's, logged, and rests on what the trust file pins.
+    4. The result is an accepted auditor's, logged, and rests on what the trust file pins; it was
+       issued at ``not_before_ms`` (Unix) or later.
 
     Affirming takes a consistent provider whose draws cover the receipt, and the client's bytes.
 
@@ -118,6 +125,8 @@ def check(
         raise VerificationError(Reason.UNDRAWN_AUDIT, "an audit of a receipt that nobody drew")
     # 4.
     result = book.result()
+    if result is not None and receipt.unix_ms(result.issued) < not_before_ms:
+        raise VerificationError(Reason.STALE, f"the verdict was issued at {result.issued}")
     stage = _stage(outcome, drawn=drawn)
     if stage != outcome.stage:
         raise VerificationError(
@@ -156,10 +165,10 @@ class _Book:
         if self.outcome.policy is None:
             raise FormatError("an epoch is shown without the policy that fixes its rate")
         log, vrf_key = self.trust.log_policy(self.anchor), bytes.fromhex(self.anchor.vrf_key)
-        draw = selection.drawn(
+        turn = selection.turn(
             said, self._pledge(key), log, self.trust.beacon, vrf_key, self.outcome.policy
         )
-        return said.epoch, self.entry in draw.entries
+        return said.epoch, draw.selected(turn.beta, self.entry, said.epsilon_ppm)
 
     def _pledge(self, key: PublicKey) -> selection.Pledged:
         shown = self.outcome.pledge
@@ -184,7 +193,7 @@ class _Book:
         return said.findings
 
     def result(self) -> ResultPredicate | None:
-        """Return the provider's newest verdict, None where none covers the receipt."""
+        """Return the provider's verdict, None where none covers the receipt."""
         shown = self.outcome.result
         if shown is None:
             return None

@@ -18,6 +18,9 @@ from lydite.tlog.checkpoint import Checkpoint
 from lydite.tlog.policy import Policy as LogPolicy
 from lydite.tlog.policy import accept
 
+_SPARE = 100
+"""Beyond twice of what is shown: a draw of few may come out far below its mean."""
+
 
 class Witnessed(NamedTuple):
     """A checkpoint, the Unix second by which a quorum had cosigned it, and who did."""
@@ -50,6 +53,14 @@ class Pledged(NamedTuple):
     digest: bytes
 
 
+class Turn(NamedTuple):
+    """An epoch's checkpoint, the Unix second by which it was cosigned, and the VRF's output."""
+
+    checkpoint: Checkpoint
+    cosigned_s: int
+    beta: bytes
+
+
 class Draw(NamedTuple):
     """What an epoch drew: from which checkpoint, witnessed when, and which 1-based entries."""
 
@@ -62,6 +73,18 @@ def drawn(
     epoch: Epoch, pledge: Pledged, log: LogPolicy, chain: Chain, vrf_key: bytes, policy: Policy
 ) -> Draw:
     """Return an epoch's checkpoint and the entries that it draws, in order.
+
+    The work grows with the range, so callers bound that first; ``turn`` has the steps and errors.
+    """
+    checkpoint, cosigned_s, beta = turn(epoch, pledge, log, chain, vrf_key, policy)
+    entries = draw.draw(beta, epoch.first, epoch.tree_size, epoch.epsilon_ppm)
+    return Draw(checkpoint, cosigned_s, entries)
+
+
+def turn(
+    epoch: Epoch, pledge: Pledged, log: LogPolicy, chain: Chain, vrf_key: bytes, policy: Policy
+) -> Turn:
+    """Return what an epoch draws with: ``draw.selected`` says then whether it draws an entry.
 
     1. The checkpoint is the log's, witnessed, and covers everything that the epoch draws from.
     2. The epoch is the one that was pledged, and reveals what the pledge committed to.
@@ -91,8 +114,8 @@ def drawn(
     schedule.check(chain, accepted.cosigned_s, policy.beacon_margin_s, answer.number)
     randomness = beacon.verify(chain, answer)
     # 4.
-    turn = (checkpoint.origin, epoch.epoch, epoch.tree_size)
-    alpha = draw.alpha(*turn, pledge.digest, answer.number, randomness, revealed)
+    when = (checkpoint.origin, epoch.epoch, epoch.tree_size)
+    alpha = draw.alpha(*when, pledge.digest, answer.number, randomness, revealed)
     beta = vrf.verify(vrf_key, alpha, bytes.fromhex(epoch.vrf_proof))
     # 5.
     least = policy.epsilon_ppm if pledge.said.attempt == 1 else draw.MILLION
@@ -102,8 +125,32 @@ def drawn(
             f"epoch {epoch.epoch} draws at {epoch.epsilon_ppm} ppm in pledge "
             f"{pledge.said.attempt}, the least is {least}",
         )
-    entries = draw.draw(beta, epoch.first, epoch.tree_size, epoch.epsilon_ppm)
-    return Draw(checkpoint, accepted.cosigned_s, entries)
+    return Turn(checkpoint, accepted.cosigned_s, beta)
+
+
+def extent(shown: int) -> int:
+    """Return how much may be drawn from, in expected draws per million, to show ``shown`` of it.
+
+    So that recounting takes no longer than what is shown is worth, whatever size a log claims:
+    where twice as many and a hundred are expected, so few come with a chance below 2^-50.
+    """
+    return draw.MILLION * (2 * shown + _SPARE)
+
+
+def spend(left: int, epoch: Epoch) -> int:
+    """Return what an epoch leaves of an ``extent``.
+
+    Raises:
+        VerificationError: it draws from more.
+    """
+    left -= max(0, epoch.tree_size - epoch.first + 1) * epoch.epsilon_ppm
+    if left < 0:
+        raise VerificationError(
+            Reason.AUDIT_MISSING,
+            f"epoch {epoch.epoch} draws at {epoch.epsilon_ppm} ppm up to entry {epoch.tree_size}: "
+            "what is shown cannot be all that was drawn",
+        )
+    return left
 
 
 def _revealed(epoch: Epoch, pledge: Pledged) -> entropy.Entropy:

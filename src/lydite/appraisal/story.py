@@ -12,7 +12,7 @@ import msgspec
 
 from lydite.appraisal.authority import Authority
 from lydite.appraisal.trust import Anchor, Trust
-from lydite.errors import FormatError, Reason, VerificationError
+from lydite.errors import LyditeError, Reason, VerificationError
 from lydite.messages.canonical import Count, Message, decode
 from lydite.messages.entry import Entry
 from lydite.messages.plain import plain
@@ -20,6 +20,8 @@ from lydite.signing.dsse import Envelope, KeyId, PublicKey, key_id, open_envelop
 
 Fields = Mapping[str, Any]
 _LONGEST = 80
+_ODD = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+"""What comes of fields that are missing, or of other types and sizes than they should be."""
 
 
 class Line(Message, frozen=True, kw_only=True):
@@ -95,28 +97,29 @@ def tell(number: int, leaf: Entry, envelope: bytes, reader: Reader) -> Line:
         raise VerificationError(Reason.BAD_COMMITMENT, f"entry {number} names another statement")
     # 2.
     signer = reader.signer(envelope)
+    time, text = _words(statement)
+    return Line(entry=number, kind=leaf.kind, signer=signer, time=plain(time), text=plain(text))
+
+
+def untold(number: int, leaf: Entry, why: LyditeError) -> Line:
+    """Return the line of an entry that ``tell`` refused to tell."""
+    text = plain(f"not told: {why}")
+    return Line(entry=number, kind=leaf.kind, signer="unknown", time="", text=text)
+
+
+def _words(statement: bytes) -> tuple[str, str]:
+    """Return a statement's time and words; anybody may have logged anything that he signed."""
     try:
         said = msgspec.json.decode(statement, type=_Statement)
-    except msgspec.DecodeError as error:
-        raise FormatError(f"entry {number}: {error}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return "", "a statement that cannot be read"
     name = said.predicate_type.removesuffix("/v1").rpartition("/")[2]
     fields = said.predicate
-    words = _WORDS.get(name, lambda _: name)
-    return Line(
-        entry=number,
-        kind=leaf.kind,
-        signer=signer,
-        time=plain(str(fields.get("time") or fields.get("at") or fields.get("issued") or "")),
-        text=plain(_joined(words, fields)),
-    )
-
-
-def _joined(words: Callable[[Fields], str], fields: Fields) -> str:
-    """Return a statement's words; one without the fields of its type is told by its type alone."""
     try:
-        return words(fields)
-    except (KeyError, TypeError):
-        return "a statement that lacks what its type asks for"
+        time = str(fields.get("time") or fields.get("at") or fields.get("issued") or "")
+        return time, _WORDS[name](fields) if name in _WORDS else name
+    except _ODD:
+        return "", "a statement that lacks what its type asks for"
 
 
 def _ordered(said: Fields) -> str:

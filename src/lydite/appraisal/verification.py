@@ -132,6 +132,7 @@ def _declaration(bundle: Bundle, book: _Book) -> Declaration:
 def _epochs(bundle: Bundle, book: _Book) -> tuple[list[epoch.Predicate], list[Draw]]:
     epochs: list[epoch.Predicate] = []
     draws: list[Draw] = []
+    left = selection.extent(len(bundle.receipts) + len(bundle.bystanders))
     log = book.trust.log_policy(book.anchor)
     for each in bundle.epochs:
         payload = book.open(each.logged, "epoch", book.gateway, list(book.gateway))
@@ -146,6 +147,7 @@ def _epochs(bundle: Bundle, book: _Book) -> tuple[list[epoch.Predicate], list[Dr
             raise VerificationError(Reason.WRONG_PROVIDER, f"epoch {said.epoch} of another")
         pledge = _pledge(each, book)
         vrf_key = bytes.fromhex(book.anchor.vrf_key)
+        left = selection.spend(left, said)
         draw = selection.drawn(said, pledge, log, book.trust.beacon, vrf_key, bundle.policy)
         _prefix(draw.checkpoint, book.checkpoint, each.consistency)
         if each.logged.entry <= said.tree_size:

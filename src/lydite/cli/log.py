@@ -16,7 +16,7 @@ from lydite.auditor.gateway_client import GatewayClient
 from lydite.auditor.mirror import Mirror
 from lydite.cli.files import read, read_message
 from lydite.cli.reports import add_trust, load_trust
-from lydite.errors import ConfigurationError
+from lydite.errors import ConfigurationError, FormatError, VerificationError
 from lydite.messages import entry
 from lydite.messages.plain import plain
 from lydite.signing import notes
@@ -110,7 +110,11 @@ def _story(arguments: argparse.Namespace) -> int:
         if leaf.kind == "receipt":
             answers += 1
             continue
-        line = story.tell(number, leaf, client.envelope(number), reader)
+        envelope = client.envelope(number)
+        try:
+            line = story.tell(number, leaf, envelope, reader)
+        except (FormatError, VerificationError) as error:
+            line = story.untold(number, leaf, error)
         strangers += line.signer == "unknown"
         lines.append(line)
     if arguments.json:

@@ -4,15 +4,13 @@ import argparse
 import http.client
 import json
 import re
+import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
 from pathlib import Path
 
 from lydite.appraisal import choice, outcome, receipts
 from lydite.appraisal.receipts import Exchange
-from lydite.appraisal.report import Report
-from lydite.appraisal.trust import Trust
 from lydite.cli import promised
 from lydite.cli.files import read
 from lydite.cli.reports import add_options, finish
@@ -22,7 +20,6 @@ from lydite.messages.commitment import Salt
 _LIMIT_BYTES = 8 << 20
 _TIMEOUT_S = 60
 _QUESTIONS = ("result", "examine")
-Check = Callable[[bytes, Trust, Exchange | None, str | None], Report]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -54,6 +51,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="after them a journal's receipt that is not in the log is a broken promise",
     )
     parser.add_argument(
+        "--max-age",
+        type=int,
+        metavar="SECONDS",
+        help="with `result`: refuse a verdict that was issued longer ago, by this machine's clock",
+    )
+    parser.add_argument(
         "--from", dest="source", metavar="URL", help="the recomputer that is asked about ID"
     )
     parser.add_argument("--salt", metavar="HEX", help="the x-lydite-salt of the answer")
@@ -65,6 +68,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Check one receipt, or ask about one, and print the report; the exit code is its tier's."""
+    if arguments.max_age is not None and arguments.receipt != "result":
+        raise ConfigurationError("--max-age is about verdicts, which only `receipt result` gives")
     if arguments.receipt == "check" and arguments.id is not None:
         journal, deadline_s = Path(arguments.id), arguments.deadline
         return finish(lambda trust: promised.settle(journal, trust, deadline_s), arguments)
@@ -90,11 +95,12 @@ def _ask(arguments: argparse.Namespace) -> int:
         raise ConfigurationError(f"{wanted!r} is no receipt id, 32 characters in hexadecimal")
     own = _own(arguments)
     place = f"{source.rstrip('/').removesuffix('/v1')}/v1/receipts/{wanted}/{question}"
-    body, check = None, outcome.check
     if question == "examine":
-        body, check = json.dumps({"salt": _salt(arguments).hex()}).encode(), choice.check
-    payload = _fetch(place, body)
-    return finish(lambda trust: check(payload, trust, own, wanted), arguments)
+        answer = _fetch(place, json.dumps({"salt": _salt(arguments).hex()}).encode())
+        return finish(lambda trust: choice.check(answer, trust, own, wanted), arguments)
+    payload = _fetch(place)
+    since_ms = 0 if arguments.max_age is None else int(time.time() - arguments.max_age) * 1000
+    return finish(lambda trust: outcome.check(payload, trust, own, wanted, since_ms), arguments)
 
 
 def _own(arguments: argparse.Namespace) -> Exchange | None:
