@@ -19,11 +19,12 @@ import msgspec
 import uvloop
 
 from lydite.errors import Reason, UnavailableError
+from lydite.gateway.ledger.age import Age
 from lydite.gateway.ledger.pairs import Journal
 from lydite.gateway.ledger.receipts import Draft, Stamp
 from lydite.gateway.ledger.recorder import GroupRecorder, TurnRecorder, Writer
 from lydite.gateway.ledger.records import Exchange
-from lydite.gateway.ledger.retention import Age, Decision, Keeper
+from lydite.gateway.ledger.retention import Decision, Keeper
 from lydite.gateway.ledger.scribe import Entered, Scribe, Work
 from lydite.gateway.ledger.vault import Vault
 from lydite.gateway.settings import Retention
@@ -84,7 +85,7 @@ class Site:
         kind = GroupRecorder if durable else TurnRecorder
         self.recorder: Writer = kind(self.scribe, time.time)
         signer = (GATEWAY, PROVIDER.keyid)
-        age = Age(directory / "vault" / "age")
+        age = Age.in_file(directory / "vault" / "age")
         self.keeper = Keeper(
             self.vault, self.journal, self.recorder, signer, Retention(), time.time, age
         )

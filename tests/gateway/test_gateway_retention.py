@@ -5,6 +5,7 @@ import itertools
 import json
 import subprocess
 import sys
+import zlib
 from collections.abc import Coroutine
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,8 +17,11 @@ from msgspec.structs import replace
 from lydite.auditor.disposals import Disposals
 from lydite.errors import Reason, StorageError
 from lydite.gateway.draws.pledges import Drawer
+from lydite.gateway.ledger import records
+from lydite.gateway.ledger.age import Age
 from lydite.gateway.ledger.generations import unsealed_secret
-from lydite.gateway.ledger.retention import Age, Keeper
+from lydite.gateway.ledger.retention import Keeper
+from lydite.gateway.ledger.segments import FIRST_BYTE
 from lydite.gateway.ledger.vault import Vault
 from lydite.gateway.settings import AfterAudit, Retention, WhenFull
 from lydite.messages import entry, retention
@@ -73,7 +77,7 @@ class Kept(Site):
             (GATEWAY, PROVIDER.keyid),
             self.settings,
             lambda: self.now_s,
-            Age(directory / "vault" / "age"),
+            Age.in_file(directory / "vault" / "age"),
         )
 
     async def serve(self, count: int, size: int = 0) -> list[int]:
@@ -403,18 +407,51 @@ def test_everything_that_a_keeper_says_stands_an_auditors_recount(memory: Path) 
     play(run())
 
 
+def backdate(segment: Path, numbers: set[int]) -> None:
+    """Let the heads of records say that these are as old as the gateway; anybody who writes can."""
+    data = bytearray(segment.read_bytes())
+    at = FIRST_BYTE
+    while (head := records.parse_head(bytes(data[at:]))) is not None:
+        if head.number in numbers:
+            data[at + 12 : at + 20] = bytes(8)
+            end = at + records.HEAD_BYTES - 4
+            data[end : end + 4] = zlib.crc32(data[at:end]).to_bytes(4)
+        at += head.record_bytes
+    segment.write_bytes(data)
+
+
+def test_a_pair_whose_head_was_altered_is_damaged_and_makes_no_other_old(tmp_path: Path) -> None:
+    async def run() -> None:
+        site = Kept(tmp_path, vault_s=100)
+        await site.start()
+        await site.run_for(1000)
+        young = await site.serve(3)
+        (segment,) = (tmp_path / "vault").glob("*.rolling")
+        backdate(segment, set(young[:2]))
+        for _ in young:
+            await site.run_for(1)
+        said = [(each.cause, each.spans) for each in site.told()]
+        assert said == [("damaged", ((number, number),)) for number in (young[1], young[0])]
+        assert site.vault.live(1, young[-1]) == [young[-1]]
+        await site.run_for(200)
+        assert site.told()[-1].cause == "old"
+        await site.close()
+
+    play(run())
+
+
 # What else a gateway keeps for an epoch.
 
 
 def test_time_counts_while_the_gateway_runs_and_survives_it(tmp_path: Path) -> None:
-    age = Age(tmp_path / "age")
+    age = Age.in_file(tmp_path / "age")
     for now_s in (100, 101, 102, 50, 51, 10_000, 10_001):
         age.tick(now_s)
     assert age.ms == 1000 * (1 + 1 + 0 + 1 + 2 + 1)
     age.save()
-    assert Age(tmp_path / "age").ms == age.ms
+    assert Age.in_file(tmp_path / "age").ms == age.ms
     (tmp_path / "age").write_text("nonsense")
-    assert Age(tmp_path / "age").ms == 0
+    assert Age.in_file(tmp_path / "age").ms == 0
 
 
 def test_the_secret_of_a_pledge_survives_a_crash_and_nobody_reads_it(tmp_path: Path) -> None:

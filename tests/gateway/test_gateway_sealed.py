@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -431,6 +432,26 @@ def test_what_is_forged_into_the_journal_after_a_crash_is_not_logged(machine: Ma
 
 
 @pytest.mark.slow
+def test_nobody_makes_pairs_old_after_a_crash(machine: Machine) -> None:
+    """The gateway signs that what it lets go was old, so how old things are is sealed."""
+    running = machine.start()
+    play(running.port, plain(chat()))
+    time.sleep(2)  # it counts its age
+    assert running.end() == 0
+    sealed_ms = json.loads((machine.state / "sealed.json").read_bytes())["state"]["age_ms"]
+    assert sealed_ms >= 1000
+    running = machine.start()
+    play(running.port, plain(chat()))
+    assert running.end(signal.SIGKILL) == -signal.SIGKILL
+    (machine.state / "vault" / "age").write_text(str(10**12))
+    running = machine.start()
+    time.sleep(2)  # it lets go of what is old
+    assert running.end() == 0
+    assert "pairs go" not in running.said
+    assert "lost" not in running.said
+
+
+@pytest.mark.slow
 def test_a_gateway_that_cannot_seal_any_more_ends(engine: Bench) -> None:
     made = Machine(engine.engine.url, seal_every_s=1)
     try:
@@ -447,14 +468,14 @@ def test_a_gateway_that_cannot_seal_any_more_ends(engine: Bench) -> None:
 
 
 def test_the_state_is_bound_to_the_key_and_to_each_of_its_fields(tmp_path: Path) -> None:
-    state = standing.State(count=1, keys={"log": "ab" * 32}, accepts=("cd" * 32,))
+    state = standing.State(count=1, keys={"log": "ab" * 32}, accepts=("cd" * 32,), age_ms=5)
     standing.write(tmp_path, state, b"k" * 32)
     assert standing.read(tmp_path, b"k" * 32) == state
     with pytest.raises(SealError):
         standing.read(tmp_path, b"l" * 32)
     content = json.loads((tmp_path / standing.NAME).read_bytes())
     for name in content["state"]:
-        changed = {**content["state"], name: {"count": 2, "v": 2}.get(name)}
+        changed = {**content["state"], name: {"age_ms": 6, "count": 2, "v": 2}.get(name)}
         text = json.dumps({**content, "state": changed}, sort_keys=True, separators=(",", ":"))
         if changed == content["state"]:
             continue

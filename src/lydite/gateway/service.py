@@ -113,7 +113,7 @@ class Gateway:
         self._recorder = _recorder(settings, self._scribe, clock)
         signer = (self._gateway, self._provider.keyid)
         self._keeper = archive.keeper(
-            settings, self._journal, self._vault, self._recorder, signer, clock
+            settings, self._journal, self._vault, self._recorder, signer, clock, self._sealed
         )
         self._clock = clock
         self.failure: LyditeError | None = None

@@ -14,11 +14,10 @@ import logging
 from array import array
 from collections.abc import Callable, Container, Iterable, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import NamedTuple
 
-from lydite.errors import LyditeError
-from lydite.gateway.ledger.generations import place
+from lydite.errors import LyditeError, Reason, StorageError, UnavailableError
+from lydite.gateway.ledger.age import Age
 from lydite.gateway.ledger.pairs import Journal
 from lydite.gateway.ledger.recorder import Recorder
 from lydite.gateway.ledger.vault import Vault
@@ -39,7 +38,6 @@ from lydite.signing.dsse import KeyId, open_envelope
 from lydite.signing.keys import Signer, sign_envelope
 
 _BEAT_S = 1.0
-_SAVE_MS = 60_000
 _ROOM = 8
 """Dropping begins where this share of the vault is left."""
 
@@ -65,40 +63,6 @@ class _Set:
     def add(self, number: int, statement: bytes) -> None:
         self.tally.add(number, statement)
         self.numbers.append(number)
-
-
-class Age:
-    """How long the gateway has run, over all its starts, in a file."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._seen: float | None = None
-        self.ms = 0
-        with contextlib.suppress(OSError, ValueError):
-            self.ms = int(path.read_text())
-        self._saved = self.ms
-
-    def tick(self, now_s: float) -> int:
-        """Count the time since the last call, at most two beats: a clock that jumps counts little.
-
-        Raises:
-            OSError: it could not be saved.
-        """
-        step_s = 0.0 if self._seen is None else min(max(now_s - self._seen, 0.0), 2 * _BEAT_S)
-        self._seen = now_s
-        self.ms += round(1000 * step_s)
-        if self.ms - self._saved >= _SAVE_MS:
-            self.save()
-        return self.ms
-
-    def save(self) -> None:
-        """Write it down.
-
-        Raises:
-            OSError: it could not be.
-        """
-        place(self._path, str(self.ms).encode())
-        self._saved = self.ms
 
 
 class Keeper:
@@ -211,7 +175,7 @@ class Keeper:
 
     def close(self) -> None:
         """Write down how long the gateway has run."""
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(LyditeError):
             self._age.save()
 
     async def _settle(self, decision: Decision) -> None:
@@ -241,13 +205,25 @@ class Keeper:
         self._audited -= due
 
     def _older(self, first: int, last: int, limit_ms: int) -> int:
-        """Return the last entry from ``first`` to ``last`` of an age before ``limit_ms``, or 0."""
+        """Return the last entry from ``first`` to ``last`` of an age before ``limit_ms``, or 0.
+
+        Its record has to open, for anybody may write what a head says; what came before it has
+        been here for longer. One that does not open is damaged.
+        """
         oldest = self.vault.oldest(first, last)
         if oldest is None or oldest.time_ms >= limit_ms:
             return 0
         heads = self.vault.heads(first, last)
         older = itertools.takewhile(lambda head: head.time_ms < limit_ms, heads)
-        return max(head.number for head in older)
+        number = max(head.number for head in older)
+        try:
+            self.vault.read(number)
+        except (StorageError, UnavailableError) as error:
+            if error.reason not in (Reason.DAMAGED, Reason.DESTROYED):
+                raise
+            self._damaged.append(number)
+            return 0
+        return number
 
     async def _bound(self) -> None:
         """Drop what waits for an epoch and has no room or no time, or close the vault."""

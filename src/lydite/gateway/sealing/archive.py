@@ -5,10 +5,11 @@ from pathlib import Path
 
 from lydite.errors import Reason, SealError
 from lydite.gateway.draws.pledges import Drawer
+from lydite.gateway.ledger.age import Age
 from lydite.gateway.ledger.generations import destroy, unsealed_secret
 from lydite.gateway.ledger.pairs import Journal
 from lydite.gateway.ledger.recorder import Recorder
-from lydite.gateway.ledger.retention import Age, Keeper
+from lydite.gateway.ledger.retention import Keeper
 from lydite.gateway.ledger.vault import SEGMENT_BYTES, Vault
 from lydite.gateway.sealing.sealed import Sealed
 from lydite.gateway.settings import Settings
@@ -54,10 +55,19 @@ def keeper(
     recorder: Recorder,
     signer: tuple[Signer, KeyId],
     clock: Callable[[], float],
+    sealed: Sealed | None,
 ) -> Keeper:
     """Return who keeps the vault."""
-    age = Age(Path(settings.state) / "vault" / "age")
+    if sealed is None:
+        age = Age.in_file(age_file(Path(settings.state)))
+    else:
+        age = Age(sealed.age_ms, sealed.count_age)
     return Keeper(vault, journal, recorder, signer, settings.retention, clock, age)
+
+
+def age_file(state: Path) -> Path:
+    """Return where the gateway's age is while there is no device."""
+    return state / "vault" / "age"
 
 
 def drawer(settings: Settings) -> Drawer:

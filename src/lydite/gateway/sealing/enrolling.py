@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from lydite.errors import ConfigurationError, Reason, SealError, StorageError
+from lydite.gateway.ledger import age
 from lydite.gateway.ledger.pairs import Journal
 from lydite.gateway.sealing import archive, enrolment, measured, standing
 from lydite.gateway.sealing.enrolment import Enrolment, derive
@@ -83,6 +84,7 @@ def _begin(settings: Settings, device: Device, paths: dict[str, Path]) -> None:
             log_root=root,
             pins=pins,
             files=standing.inventory(directory),
+            age_ms=age.read(archive.age_file(directory)),
         )
     standing.write(directory, state, derive(secret, "state"))
 

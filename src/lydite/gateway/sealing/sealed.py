@@ -33,6 +33,8 @@ from lydite.tpm.counter import Counter
 from lydite.tpm.transport import connect
 
 _LOCK = "sealed.lock"
+_AGE_MS = 3_600_000
+"""So much age is sealed even if nothing else is new."""
 
 
 class Sealed:
@@ -55,6 +57,8 @@ class Sealed:
         self._counter = Counter(self._enrolment.index, derive(secret, "counter"))
         self._lock = lock
         self._sealing = threading.Lock()
+        self.age_ms = self._state.age_ms or 0
+        """How long the gateway has run, as far as it told."""
 
     def close(self) -> None:
         """Let another process have the state."""
@@ -172,10 +176,15 @@ class Sealed:
         self._put(files=standing.inventory(self._directory))
 
     def stands(self, log: LogStore, journal: Grown) -> bool:
-        """Return whether nothing was added since the last sealing."""
+        """Return whether hardly anything is new since the last sealing."""
         state = self._state
         ours = (state.log_size, state.journal, state.files)
-        return ours == (log.size, len(journal), None)
+        aged = self.age_ms - (state.age_ms or 0) >= _AGE_MS
+        return ours == (log.size, len(journal), None) and not aged
+
+    def count_age(self, ms: int) -> None:
+        """Take note of how long the gateway has run: the next sealing holds it."""
+        self.age_ms = ms
 
     def reseal(self, measurement: str) -> None:
         """Let a gateway of another ``measurement`` (64 hexadecimal digits) open this one's keys.
@@ -219,7 +228,8 @@ class Sealed:
         """Write the state with the next number, then raise the counter to it."""
         with self._sealing, self._tpm() as tpm:
             count = self._counter.read(tpm)
-            state = msgspec.structs.replace(self._state, count=count + 1, **changes)
+            numbered = {"count": count + 1, "age_ms": self.age_ms}
+            state = msgspec.structs.replace(self._state, **numbered, **changes)
             standing.write(self._directory, state, derive(self._secret, "state"))
             self._counter.increment(tpm)
             self._state = state

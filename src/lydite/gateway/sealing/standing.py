@@ -42,6 +42,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     ``count`` is the number of this state, ``keys`` the public keys by role, ``accepts`` the
     measurements that may open this, ``pins`` the digests that other parts asked to be held to, by
     name; ``files`` all files and their digests if the gateway was shut down in order, else None.
+    ``age_ms`` is how long the gateway had run; states from before it was kept here have none.
     """
 
     v: Literal[1] = 1
@@ -53,6 +54,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     journal: Count = 0
     pins: dict[Word, tuple[Hex32, ...]] = {}
     files: dict[str, Hex32] | None = None
+    age_ms: Count | msgspec.UnsetType = msgspec.UNSET
 
 
 class _Sealed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
