@@ -12,7 +12,8 @@ from lydite.engines.protocol import Engine, Job, Piece
 from lydite.engines.transformers_engine import TransformersEngine, load_model
 from lydite.evidence.tokens.attester import sample
 from lydite.evidence.tokens.sampling import Sampling
-from lydite.laboratory.cheats import CHEATS, Mixed, Workshop, quantise
+from lydite.laboratory.cheats import CHEATS, Mixed, Workshop
+from lydite.laboratory.cheats.weights import quantise
 from lydite.laboratory.serve import main
 
 MODELS = Path(__file__).parents[2] / "models"

@@ -19,7 +19,7 @@ from lydite.engines.serve import add_options, exit_code
 from lydite.engines.server import create_app
 from lydite.engines.transformers_engine import TransformersEngine, load_model
 from lydite.engines.weights import measure
-from lydite.laboratory.cheats import Front
+from lydite.laboratory.cheats.fronts import Front
 from lydite.laboratory.exfiltration import METHODS, Method, Model
 from lydite.laboratory.streams import Question
 
