@@ -9,6 +9,7 @@ from typing import TypeVar
 import msgspec
 
 from lydite.errors import ConfigurationError
+from lydite.messages.canonical import UNREADABLE
 
 T = TypeVar("T")
 
@@ -27,7 +28,7 @@ def load(path: Path, kind: type[T]) -> T:
             return msgspec.json.decode(text, type=kind)
     except OSError as error:
         raise ConfigurationError(f"cannot read settings {path}: {error.strerror}") from error
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise ConfigurationError(
             f"settings {path}: {error}; docs/settings.md has every setting"
         ) from error

@@ -1,6 +1,7 @@
 """A model is cut between tensors, and every byte of it is in exactly one piece."""
 
 import json
+import os
 import struct
 from itertools import accumulate
 from pathlib import Path
@@ -118,3 +119,26 @@ def test_a_digest_cannot_pass_as_one_of_the_other_algorithm() -> None:
     for wrong in (File(name="a", size=1), File(name="a", sha256=digest, blake3=digest, size=1)):
         with pytest.raises(FormatError):
             root_of([wrong])
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+        b'{"\xff":{"data_offsets":[0,1]}}',
+        b'{"a":{"data_offsets":[0,99999999999999999999999]}}',
+        b"[]",
+    ],
+)
+def test_a_header_that_is_none_cuts_nowhere(head: bytes, tmp_path: Path) -> None:
+    (tmp_path / "m.safetensors").write_bytes(struct.pack("<Q", len(head)) + head + b"x" * 100)
+    (laid,) = lay_out(tmp_path).files
+    assert [piece.size for piece in laid.pieces] == [8 + len(head) + 100]
+
+
+def test_a_file_whose_name_is_no_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.bin").write_bytes(b"x")
+    (tmp_path / os.fsdecode(b"\xff.bin")).write_bytes(b"x")
+    for read in (lay_out, measure):
+        with pytest.raises(ConfigurationError, match="not everybody can read"):
+            read(tmp_path)

@@ -13,7 +13,7 @@ import msgspec
 from lydite.appraisal.authority import Authority
 from lydite.appraisal.trust import Anchor, Trust
 from lydite.errors import LyditeError, Reason, VerificationError
-from lydite.messages.canonical import Count, Message, decode
+from lydite.messages.canonical import UNREADABLE, Count, Message, decode
 from lydite.messages.entry import Entry
 from lydite.messages.plain import plain
 from lydite.signing.dsse import Envelope, KeyId, PublicKey, key_id, open_envelope, payload_of
@@ -111,7 +111,7 @@ def _words(statement: bytes) -> tuple[str, str]:
     """Return a statement's time and words; anybody may have logged anything that he signed."""
     try:
         said = msgspec.json.decode(statement, type=_Statement)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         return "", "a statement that cannot be read"
     name = said.predicate_type.removesuffix("/v1").rpartition("/")[2]
     fields = said.predicate

@@ -18,7 +18,7 @@ import msgspec
 from lydite.errors import ConfigurationError, FormatError, LyditeError, Reason, UnavailableError
 from lydite.evidence.egress.claims import Outflow
 from lydite.messages import opening
-from lydite.messages.canonical import SAFE_INTEGER, decode
+from lydite.messages.canonical import SAFE_INTEGER, UNREADABLE, decode
 from lydite.messages.opening import Opening
 
 MAX_ANSWER_BYTES: Final = 256 * 1024 * 1024
@@ -157,7 +157,7 @@ class GatewayClient:
         answer = self._ask("GET", "/v1/egress/unscored", secret=True)
         try:
             return msgspec.json.decode(answer, type=list[int])
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except UNREADABLE as error:
             raise FormatError(f"gateway {self.url}: unscored: {error}") from error
 
     def outflow(self, entry: int) -> Outflow:
@@ -173,7 +173,7 @@ class GatewayClient:
         answer = self._ask("POST", path, body, secret=secret)
         try:
             return msgspec.json.decode(answer, type=_Entered).index
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        except UNREADABLE as error:
             raise FormatError(f"gateway {self.url}: {path}: {error}") from error
 
     def _ask(self, method: str, path: str, body: bytes = b"", *, secret: bool = False) -> bytes:
@@ -253,5 +253,5 @@ def _refusal(said: bytes, what: str) -> UnavailableError:
     try:
         fault = msgspec.json.decode(said, type=_Refusal).error
         return UnavailableError(f"{what}: {fault.message}", Reason(fault.code))
-    except (msgspec.DecodeError, ValueError):
+    except (*UNREADABLE, ValueError):
         return UnavailableError(f"{what}: {said.decode('utf-8', 'replace')!r}")

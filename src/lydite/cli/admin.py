@@ -102,6 +102,7 @@ def _order(arguments: argparse.Namespace) -> int:
             f"no gateway knows the action {arguments.action!r}; known: {known}"
         )
     anchor = decode(read_message(arguments.anchor), Anchor)
+    _check_text(arguments.why, *arguments.set)
     now_s = int(time.time())
     made = Instruction(
         subject=subject("log", _digest(notes.parse_key(anchor.log_vkey).name)),
@@ -212,9 +213,19 @@ def _argument(text: str) -> tuple[str, str]:
     return name, value
 
 
+def _check_text(*words: str) -> None:
+    try:
+        "".join(words).encode()
+    except UnicodeEncodeError as error:
+        raise ConfigurationError("--why and --set take text in UTF-8") from error
+
+
 def _digest(origin: str) -> bytes:
     return hashlib.sha256(origin.encode()).digest()
 
 
 def _timestamp(time_s: int) -> str:
-    return datetime.fromtimestamp(time_s, UTC).isoformat()[:19] + ".000Z"
+    try:
+        return datetime.fromtimestamp(time_s, UTC).isoformat()[:19] + ".000Z"
+    except (ValueError, OverflowError, OSError) as error:
+        raise ConfigurationError(f"--valid-s ends at no time that there is: {error}") from error

@@ -14,7 +14,7 @@ import msgspec
 
 from lydite.cli import plan_tables
 from lydite.cli.files import read
-from lydite.cli.plan_inputs import add_inputs, numbers, taken
+from lydite.cli.plan_inputs import add_inputs, fraction, numbers, taken
 from lydite.economics import checklist, coverage, evidence_power, preparation, rollout, upload
 from lydite.errors import ConfigurationError
 from lydite.messages.tier import Tier
@@ -244,10 +244,7 @@ def _varied(
     if field not in inputs.__struct_fields__ or not given:
         known = ", ".join(each.replace("_", "-") for each in inputs.__struct_fields__)
         raise ConfigurationError(f"--vary wants INPUT=V,V,...; an INPUT is one of: {known}")
-    try:
-        values = [Fraction(each) for each in given.split(",")]
-    except ValueError as error:
-        raise ConfigurationError(f"--vary {arguments.vary}: {error}") from error
+    values = [fraction(f"--vary {name}", each) for each in given.split(",")]
     found = [figures(_changed(inputs, field, value)) for value in values]
     series = Series(
         name=name,

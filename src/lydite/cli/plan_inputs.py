@@ -1,6 +1,7 @@
 """Structs of inputs as options of a command, and numbers as JSON: both from the struct's fields."""
 
 import argparse
+import re
 from fractions import Fraction
 from typing import Any, TypeVar
 
@@ -9,6 +10,14 @@ import msgspec
 from lydite.errors import ConfigurationError
 
 T = TypeVar("T", bound=msgspec.Struct)
+
+_LONGEST = 60
+"""Characters of a number."""
+_HUGE = re.compile(r"[eE][+-]?0*[1-9][0-9]{2}")
+"""An exponent of three digits or more: reading one may take for ever."""
+_MOST = Fraction(10**18)
+_LEAST = 1 / _MOST
+"""Between them products of all inputs fit into a float."""
 
 
 def add_inputs(parser: argparse.ArgumentParser, kind: type[msgspec.Struct]) -> None:
@@ -38,19 +47,35 @@ def taken(arguments: argparse.Namespace, kind: type[T]) -> T:
     return kind(**given)
 
 
+def fraction(option: str, text: str) -> Fraction:
+    """Return the number that was given for an option.
+
+    Raises:
+        ConfigurationError: it is none, or larger or smaller than anything that is counted here.
+    """
+    given = f"{option} {text[:_LONGEST]}"
+    try:
+        if len(text) > _LONGEST or _HUGE.search(text.replace("_", "")):
+            raise ValueError("too many digits")
+        number = Fraction(text)
+    except (ValueError, ZeroDivisionError) as error:
+        raise ConfigurationError(f"{given} is no number: {error}") from error
+    if number and not _LEAST <= abs(number) <= _MOST:
+        raise ConfigurationError(f"{given} is beyond all that is counted here")
+    return number
+
+
 def _number(name: str, value: object, kind: Any) -> Fraction | int | float | str:
     if kind is str:
         return str(value)
-    try:
-        number = Fraction(str(value))
-    except (ValueError, ZeroDivisionError) as error:
-        raise ConfigurationError(f"--{name.replace('_', '-')} {value} is no number") from error
+    option = f"--{name.replace('_', '-')}"
+    number = fraction(option, str(value))
     if kind is float:
         return float(number)
     if number.denominator == 1:
         return int(number)
     if kind is int:
-        raise ConfigurationError(f"--{name.replace('_', '-')} {value} is no whole number")
+        raise ConfigurationError(f"{option} {value} is no whole number")
     return number
 
 

@@ -19,6 +19,7 @@ from lydite.messages.commitment import Salt
 
 _LIMIT_BYTES = 8 << 20
 _TIMEOUT_S = 60
+_LONGEST_S = 10**9
 _QUESTIONS = ("result", "examine")
 
 
@@ -72,6 +73,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigurationError("--max-age is about verdicts, which only `receipt result` gives")
     if arguments.receipt == "check" and arguments.id is not None:
         journal, deadline_s = Path(arguments.id), arguments.deadline
+        if not 0 <= deadline_s <= _LONGEST_S:
+            raise ConfigurationError(f"--deadline {deadline_s} is no time from 0 to {_LONGEST_S} s")
         return finish(lambda trust: promised.settle(journal, trust, deadline_s), arguments)
     if arguments.id is not None or arguments.receipt in _QUESTIONS:
         return _ask(arguments)
@@ -99,7 +102,7 @@ def _ask(arguments: argparse.Namespace) -> int:
         answer = _fetch(place, json.dumps({"salt": _salt(arguments).hex()}).encode())
         return finish(lambda trust: choice.check(answer, trust, own, wanted), arguments)
     payload = _fetch(place)
-    since_ms = 0 if arguments.max_age is None else int(time.time() - arguments.max_age) * 1000
+    since_ms = 0 if arguments.max_age is None else (int(time.time()) - arguments.max_age) * 1000
     return finish(lambda trust: outcome.check(payload, trust, own, wanted, since_ms), arguments)
 
 
@@ -117,7 +120,11 @@ def _id_in(place: str) -> str | None:
 def _fetch(place: str, body: bytes | None = None) -> bytes:
     if not place.startswith(("http://", "https://")):
         return read(Path(place)).removesuffix(b"\n")
-    request = urllib.request.Request(place, body, {"Content-Type": "application/json"})
+    try:
+        request = urllib.request.Request(place, body, {"Content-Type": "application/json"})
+        (request.host or "").encode("idna")
+    except ValueError as error:
+        raise ConfigurationError(f"{place!r} is no URL: {error}") from error
     try:
         with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:
             return bytes(answer.read(_LIMIT_BYTES))
@@ -138,10 +145,17 @@ def _exchange(arguments: argparse.Namespace) -> Exchange | None:
         raise ConfigurationError("--salt, --request and --response go together")
     return Exchange(
         salt=_salt(arguments),
-        path=arguments.path.encode(),
+        path=_path(arguments.path),
         request=read(arguments.request),
         response=read(arguments.response),
     )
+
+
+def _path(given: str) -> bytes:
+    try:
+        return given.encode("ascii")
+    except UnicodeEncodeError as error:
+        raise ConfigurationError(f"--path {given!r} is not in ASCII, as a target is") from error
 
 
 def _salt(arguments: argparse.Namespace) -> Salt:

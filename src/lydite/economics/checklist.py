@@ -11,6 +11,7 @@ from typing import Literal
 import msgspec
 
 from lydite.errors import FormatError
+from lydite.messages.canonical import UNREADABLE
 
 Role = Literal["host", "inspector", "guards", "operator"]
 """The party verified, the party that verifies, the guard company, whoever runs the machines."""
@@ -185,7 +186,7 @@ def parse(payload: bytes) -> tuple[Attestation, ...]:
     """
     try:
         found = msgspec.json.decode(payload, type=tuple[Attestation, ...])
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise FormatError(f"attestations: {error}") from error
     known = {measure.id for measure in MEASURES}
     for each in found:

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 import msgspec
 
 from lydite.errors import FormatError
+from lydite.messages.canonical import UNREADABLE
 
 ACCUSED_AT_NATS = math.log(10_000)
 """The log e-value at which the measured verdicts were reached: an error budget of 1 in 10,000."""
@@ -93,14 +94,14 @@ def recompute_share(results: bytes) -> dict[str, float]:
             for row in rows
             if row["metric"].startswith(prefix)
         }
-    except (msgspec.DecodeError, KeyError, TypeError) as error:
+    except (*UNREADABLE, KeyError, TypeError, ValueError) as error:
         raise FormatError(f"benchmark: {error}") from error
 
 
 def _rows(results: bytes) -> list[_Row]:
     try:
         return msgspec.json.decode(results, type=_Results).rows
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise FormatError(f"benchmark: {error}") from error
 
 

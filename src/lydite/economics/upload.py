@@ -11,6 +11,7 @@ from typing import Annotated, NamedTuple
 import msgspec
 
 from lydite.errors import ConfigurationError, FormatError
+from lydite.messages.canonical import UNREADABLE
 
 TERABYTE = 1_000_000_000_000
 _BITS_PER_GIGABIT = 1_000_000_000
@@ -99,7 +100,7 @@ def rates(results: bytes) -> tuple[Rate, ...]:
     """
     try:
         rows = msgspec.json.decode(results, type=_Results).rows
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise FormatError(f"benchmark: {error}") from error
     found: dict[str, Rate] = {}
     for row in rows:

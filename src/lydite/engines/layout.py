@@ -18,7 +18,7 @@ import msgspec
 
 from lydite.engines.weights import files_of
 from lydite.errors import ConfigurationError, FormatError
-from lydite.messages.canonical import Hex32, Message, decode, encode
+from lydite.messages.canonical import UNREADABLE, Hex32, Message, decode, encode
 
 LEAST_BYTES = 1 << 20
 MOST_BYTES = 8 << 20
@@ -147,7 +147,7 @@ def _tensor_ends(head: bytes, size: int) -> list[int]:
         entries = msgspec.json.decode(head[8:], type=dict[str, msgspec.Raw])
         entries.pop("__metadata__", None)
         spans = [msgspec.json.decode(raw, type=_Tensor).data_offsets for raw in entries.values()]
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return []
     ends = sorted({len(head), *(len(head) + end for _, end in spans)})
     return [end for end in ends if 0 < end <= size]

@@ -15,6 +15,7 @@ from typing import Literal, get_args
 import msgspec
 
 from lydite.errors import ConfigurationError, FormatError, Reason, VerificationError
+from lydite.messages.canonical import UNREADABLE
 
 MANIFEST = "lydite-manifest.json"
 Algorithm = Literal["sha256", "blake3"]
@@ -107,6 +108,8 @@ def files_of(directory: Path) -> list[Path]:
                 f"{path} is no plain file: no root would bind it; copy the model's files, without"
                 " folders and links, into a directory of their own"
             )
+        if not path.name.isprintable():  # nor UTF-8, where Python kept bytes as surrogates
+            raise ConfigurationError(f"{path}: a name of a file that not everybody can read")
     _check_named(paths)
     return paths
 
@@ -129,7 +132,7 @@ def _named_by(path: Path) -> Iterable[str]:
             return msgspec.json.decode(path.read_bytes(), type=_Index).weight_map.values()
         if path.name == _TOKENIZER:
             return msgspec.json.decode(path.read_bytes(), type=_Tokenizer).fast_tokenizer_files
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise ConfigurationError(f"{path}: {error}") from error
     return ()
 
@@ -187,7 +190,7 @@ def check_manifest(directory: Path) -> Manifest:
         stated = msgspec.json.decode((directory / MANIFEST).read_bytes(), type=Manifest)
     except FileNotFoundError as error:
         raise ConfigurationError(f"no {MANIFEST} in {directory}") from error
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise FormatError(f"model manifest: {error}") from error
     measured = measure(directory, stated.files[0].algorithm if stated.files else "sha256")
     if stated != measured:

@@ -13,6 +13,9 @@ from lydite.errors import FormatError, Reason
 
 T = TypeVar("T")
 
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What reading hostile JSON or TOML raises: of another form, not UTF-8, nested too deep."""
+
 MAX_MESSAGE_BYTES = 8 * 1024 * 1024
 SAFE_INTEGER = 2**53 - 1
 
@@ -45,7 +48,7 @@ def decode(payload: bytes, kind: type[T], *, limit: int = MAX_MESSAGE_BYTES) -> 
         raise FormatError(f"{len(payload)} bytes, at most {limit} allowed", Reason.TOO_LARGE)
     try:
         message = msgspec.json.decode(payload, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise FormatError(f"{kind.__name__}: {error}") from error
     if encode(message) != payload:
         raise FormatError(f"{kind.__name__}: not in canonical form", Reason.NOT_CANONICAL)

@@ -20,6 +20,7 @@ import msgspec
 
 from lydite.engines.weights import Algorithm, files_of, measure
 from lydite.errors import ConfigurationError, UnavailableError
+from lydite.messages.canonical import UNREADABLE
 
 _SLICE_BYTES = 4 << 20
 _CONNECT_S = 10.0
@@ -192,5 +193,5 @@ def _is_whole(heard: bytearray) -> bool:
 def _parsed(body: bytes) -> _Answer:
     try:
         return msgspec.json.decode(body, type=_Answer)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise UnavailableError(f"the answer is not one of an upload port: {error}") from error
