@@ -75,7 +75,7 @@ def test_an_honest_variant_says_what_the_declared_model_says(
     for prompt in (CHAT, TEXT):
         asked = question(declared, prompt)
         tokens, logprobs, states = answer(engine, asked)
-        logits, ours = declared.recompute(asked.prompt_ids, tokens)
+        logits, ours, _ = declared.recompute(asked.prompt_ids, tokens)
         spread = np.sqrt(np.mean(np.square(states - ours), axis=1))
         assert spread.max() < (1e-3 if name.startswith("fp32") else 0.05)
         true = torch.log_softmax(torch.tensor(logits), -1).numpy()[range(len(tokens)), tokens]
@@ -230,7 +230,7 @@ def test_a_prefilled_answer_has_the_words_of_one_model_and_the_numbers_of_the_ot
     asked = question(true, CHAT)
     tokens, logprobs, states = answer(engine, asked)
     assert tokens == answer(cheap, asked)[0]
-    logits, ours = true.recompute(asked.prompt_ids, tokens)
+    logits, ours, _ = true.recompute(asked.prompt_ids, tokens)
     exact = torch.log_softmax(torch.tensor(logits), -1).numpy()[range(len(tokens)), tokens]
     assert np.allclose(logprobs, exact, atol=1e-5)
     assert np.allclose(states, ours, atol=1e-5)

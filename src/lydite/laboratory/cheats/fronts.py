@@ -131,7 +131,8 @@ class Prefilled(Front):
         for piece in said:
             here = slice(start, start + len(piece.token_ids))
             start = here.stop
-            yield _reported(piece, job, Recomputed(read.logits[here], read.states[here]))
+            inner = None if read.inner is None else read.inner[:, here]
+            yield _reported(piece, job, Recomputed(read.logits[here], read.states[here], inner))
 
     def close(self) -> None:
         """End the threads of both engines."""
@@ -145,8 +146,8 @@ def _reported(piece: Piece, job: Job, read: Recomputed) -> Piece:
     if job.top_logprobs is not None:
         pairs = zip(piece.token_ids, read.logits, strict=True)
         logprobs = tuple(_logprobs(token, row, job.top_logprobs) for token, row in pairs)
-    states = read.states if job.tapped else None
-    return msgspec.structs.replace(piece, logprobs=logprobs, states=states)
+    states, inner = (read.states, read.inner) if job.tapped else (None, None)
+    return msgspec.structs.replace(piece, logprobs=logprobs, states=states, inner=inner)
 
 
 def _logprobs(token: int, logits: NDArray[np.float32], count: int) -> TokenLogprobs:
