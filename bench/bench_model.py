@@ -32,7 +32,7 @@ from lydite.engines.protocol import Engine
 from lydite.engines.transformers_engine import TransformersEngine
 from lydite.evidence.tokens import verifier
 from lydite.evidence.tokens.claims import Claims
-from lydite.evidence.tokens.noise import gumbel
+from lydite.evidence.tokens.noise.murmur import gumbel
 from lydite.evidence.tokens.reference import Reference, parse
 from lydite.evidence.tokens.sampling import Sampling
 from lydite.laboratory.cheats import CHEATS, Workshop

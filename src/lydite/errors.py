@@ -98,6 +98,8 @@ class Reason(enum.StrEnum):
     """The evidence stands, but was not compared with the bytes that it is about."""
     UNSUPPORTED = "unsupported"
     """The request uses something that this verifier cannot recompute."""
+    UNKNOWN_SAMPLER = "unknown-sampler"
+    """No adapter repeats the noise of the declared sampler, so its tokens cannot be scored."""
     UNDERPOWERED = "underpowered"
     """Too few tokens to tell the declared model from the alternatives that the policy names."""
     POOL_TOO_SMALL = "pool-too-small"

@@ -8,7 +8,7 @@ from typing import TypeVar
 import numpy as np
 
 from lydite.engines.protocol import Engine, Job, Piece
-from lydite.evidence.tokens import noise
+from lydite.evidence.tokens.noise.murmur import gumbel
 from lydite.evidence.tokens.sampling import Sampling
 
 MODELS = Path(__file__).parents[2] / "models"
@@ -49,5 +49,5 @@ def margins(engine: Engine, job: Job, output: list[int]) -> np.ndarray:
     logits = engine.logits(job.prompt_ids, output).astype(np.float64)
     scaled = logits / job.sampling.temperature
     for index in range(len(output)):
-        scaled[index] += noise.gumbel(job.seed, job.noise_position + index, engine.vocabulary)
+        scaled[index] += gumbel(job.seed, job.noise_position + index, engine.vocabulary)
     return scaled.max(axis=1) - scaled[np.arange(len(output)), output]

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lydite.errors import FormatError
-from lydite.evidence.tokens import noise
 from lydite.evidence.tokens.attester import sample, support
+from lydite.evidence.tokens.noise import murmur
 from lydite.evidence.tokens.sampling import Sampling
 
 VECTORS = json.loads(Path(__file__).with_name("tokens_noise_vectors.json").read_text("utf-8"))
@@ -76,7 +76,7 @@ def obvious_sample(logits: list[float], sampling: Sampling, seed: int, position:
 @pytest.mark.parametrize("vector", VECTORS["hashes"])
 def test_the_hash_gives_the_golden_words(vector: dict[str, int]) -> None:
     token = np.array([vector["token"]])
-    assert int(noise.hashes(int(vector["seed"]), vector["position"], token)[0]) == vector["hash"]
+    assert int(murmur.hashes(int(vector["seed"]), vector["position"], token)[0]) == vector["hash"]
     assert obvious_hash(int(vector["seed"]), vector["position"], vector["token"]) == vector["hash"]
 
 
@@ -97,13 +97,15 @@ def test_the_hash_is_the_published_murmur3() -> None:
 @given(seeds, positions, st.integers(min_value=1, max_value=300))
 def test_the_noise_agrees_with_the_obvious_one(seed: int, position: int, vocabulary: int) -> None:
     expected = [obvious_gumbel(seed, position, token) for token in range(vocabulary)]
-    assert np.allclose(noise.gumbel(seed, position, vocabulary), expected, rtol=0, atol=1e-12)
+    assert np.allclose(murmur.gumbel(seed, position, vocabulary), expected, rtol=0, atol=1e-12)
 
 
 @given(seeds, positions)
 def test_the_noise_of_some_tokens_is_that_of_all(seed: int, position: int) -> None:
     some = np.array([7, 0, 2047, 130])
-    assert (noise.gumbel_of(seed, position, some) == noise.gumbel(seed, position, 2048)[some]).all()
+    assert (
+        murmur.gumbel_of(seed, position, some) == murmur.gumbel(seed, position, 2048)[some]
+    ).all()
 
 
 def test_the_noise_is_finite_at_both_ends_of_the_hash() -> None:

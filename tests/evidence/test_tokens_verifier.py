@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from lydite.errors import FormatError, Reason, UnavailableError, VerificationError
-from lydite.evidence.tokens import attester, noise, verifier
+from lydite.evidence.tokens import attester, verifier
 from lydite.evidence.tokens.claims import Claims
+from lydite.evidence.tokens.noise import murmur
 from lydite.evidence.tokens.reference import (
     CAP_MICRO,
     MARGIN,
@@ -135,7 +136,7 @@ def twin(row: NDArray[np.float64], y: int, sampling: Sampling, position: int) ->
     f = {v: min(-math.log(p[v]), 6.0) for v in kept}
     mean = sum(p[v] * f[v] for v in kept)
     surprisal = round(1e6 * (f.get(y, 6.0) - mean) / 6.0)
-    g = noise.gumbel(SEED, position, size)
+    g = murmur.gumbel(SEED, position, size)
     noisy = [sampling.temperature * (scaled[v] + float(g[v])) for v in range(size)]
     if y not in kept:
         return OUTSIDE, surprisal

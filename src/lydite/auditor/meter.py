@@ -25,7 +25,7 @@ from lydite.evidence.egress.claims import Claims, Outflow
 from lydite.evidence.egress.reference import Charge, Ledger, Reference
 from lydite.evidence.egress.verifier import Choice
 from lydite.evidence.tokens import claims as tokens
-from lydite.evidence.tokens.noise import gumbel
+from lydite.evidence.tokens.noise.murmur import gumbel
 from lydite.evidence.tokens.sampling import Sampling
 from lydite.evidence.tokens.verifier import support
 from lydite.messages import opening as openings

@@ -18,7 +18,7 @@ from lydite.engines.weights import ALGORITHMS, measure
 from lydite.errors import ConfigurationError, FormatError
 from lydite.gateway import running, settings
 from lydite.messages.canonical import decode, encode
-from lydite.messages.declaration import Declaration, Predicate
+from lydite.messages.declaration import SAMPLERS, Declaration, Predicate
 from lydite.messages.statement import Sha256, Subject
 from lydite.sampling import vrf
 from lydite.sampling.beacon import Chain
@@ -69,9 +69,7 @@ def _configure_init(init: argparse.ArgumentParser) -> None:
     init.add_argument("--name", required=True, help="the provider's name, also its log's origin")
     init.add_argument("--dtype", default="bfloat16", help="declared data type")
     init.add_argument("--engine", default="lydite transformers", help="declared engine")
-    init.add_argument(
-        "--sampler", default="lydite/v1", choices=("lydite/v1", "none"), help="declared sampler"
-    )
+    init.add_argument("--sampler", default=SAMPLERS[0], choices=SAMPLERS, help="declared sampler")
     init.add_argument(
         "--no-token-ids",
         dest="token_ids",

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from lydite.engines.protocol import Engine
 from lydite.errors import FormatError
 from lydite.evidence.tokens.attester import sample, support
-from lydite.evidence.tokens.noise import gumbel_of
+from lydite.evidence.tokens.noise.murmur import gumbel_of
 from lydite.laboratory.arithmetic import Reader, Writer, intervals
 from lydite.laboratory.streams import Question
 

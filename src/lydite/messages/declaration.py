@@ -3,18 +3,37 @@
 Signed by the provider, logged once, named by digest in every receipt.
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
 from lydite.messages.canonical import Hex32, Message, Word, decode
 from lydite.messages.statement import Subject
 
+SAMPLERS = (
+    "lydite/v1",
+    "sglang-murmur3",
+    "vllm-cpu",
+    "vllm-mrv2-murmur3",
+    "vllm-mrv2-murmur3-fp64",
+    "vllm-mrv2-philox",
+    "vllm-mrv2-philox-fp64",
+    "vllm-v1-torch-cpu",
+    "none",
+)
+"""The samplers whose noise an auditor can repeat, and ``none``; ``docs/engines.md`` has them all.
+A declaration may name another one, and nobody will be able to score its tokens."""
+
+Sampler = Annotated[
+    str, msgspec.Meta(pattern=r"^[a-z0-9]+([/.-][a-z0-9]+)*\Z", min_length=1, max_length=64)
+]
+"""What a sampler is called."""
+
 
 class Predicate(Message, frozen=True, kw_only=True):
     """The declared model and execution.
 
-    ``sampler`` names a noise adapter (``lydite/v1``), or ``none`` where the answer cannot be
+    ``sampler`` names a noise adapter, one of ``SAMPLERS``, or ``none`` where the answer cannot be
     reproduced from a seed. ``token_ids`` says that answers carry the ids of their tokens.
     """
 
@@ -22,7 +41,7 @@ class Predicate(Message, frozen=True, kw_only=True):
     weights_root: Hex32
     dtype: Word
     engine: Word
-    sampler: Literal["lydite/v1", "none"]
+    sampler: Sampler
     token_ids: bool
     provider: Word
 

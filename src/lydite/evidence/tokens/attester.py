@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lydite.errors import FormatError
-from lydite.evidence.tokens import noise
+from lydite.evidence.tokens.noise.murmur import gumbel_of
 from lydite.evidence.tokens.sampling import Sampling
 
 
@@ -28,7 +28,7 @@ def sample(logits: NDArray[np.floating], sampling: Sampling, seed: int, position
         return int(values.argmax())  # numpy takes the lowest id among equals
     scaled = values / sampling.temperature
     kept = support(scaled, sampling)
-    return int(kept[(scaled[kept] + noise.gumbel_of(seed, position, kept)).argmax()])
+    return int(kept[(scaled[kept] + gumbel_of(seed, position, kept)).argmax()])
 
 
 def support(scaled: NDArray[np.float64], sampling: Sampling) -> NDArray[np.int64]:

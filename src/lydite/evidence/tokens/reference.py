@@ -10,7 +10,7 @@ import math
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated
 
 import msgspec
 
@@ -18,6 +18,7 @@ from lydite.errors import FormatError, Reason, UnavailableError, VerificationErr
 from lydite.evidence.tokens.sampling import Sampling
 from lydite.messages.calibration import Alternative, Binned, Provenance
 from lydite.messages.canonical import Hex32, Message, Word, decode, encode
+from lydite.messages.declaration import Sampler
 from lydite.messages.finding import Finding
 from lydite.statistics import betting, bins, composite, onset
 from lydite.statistics.merging import log_mean
@@ -27,6 +28,10 @@ MARGIN, SURPRISAL, RESIDUAL = "margin", "surprisal", "residual"
 """Names of the measures of a finding, one value a token."""
 CHANNELS = (f"{KIND}/{MARGIN}", f"{KIND}/{SURPRISAL}")
 """The channels that every Reference Value reads; ``residual`` is read by some."""
+UNSEEDED = "none"
+"""The sampler whose draws no seed repeats: nothing but surprisal is left to score."""
+JOINT = "sglang-murmur3"
+"""The sampler whose top-p counts the mass of all tokens, where others count what top-k left."""
 OUTSIDE = -1
 """The margin recorded for a token outside the support that the request's filters leave."""
 CAP_MICRO = 500_000
@@ -47,7 +52,7 @@ class Reference(
 
     name: Word
     weights_root: Hex32
-    sampler: Literal["lydite/v1", "none"]
+    sampler: Sampler
     auditor: Word
     """How the auditor computes its logits: dtype, shape, one forward pass."""
     margin: Binned
@@ -137,7 +142,8 @@ def check_covered(reference: Reference, sampling: Sampling) -> None:
         UnavailableError: the client fixed the outcome, with a seed of its own, temperature 0 or a
             choice of one, and may have picked requests on which honest implementations differ
             (``Reason.NOT_RANDOM``); or no honest implementation was ever sampled at such a
-            temperature or top-p (``Reason.UNCALIBRATED``).
+            temperature or top-p (``Reason.UNCALIBRATED``); or the sampler filters in an order that
+            we do not repeat (``Reason.UNSUPPORTED``).
     """
     if sampling.seed is not None or sampling.temperature == 0.0 or sampling.top_k == 1:
         raise UnavailableError("the client fixed what would be drawn", Reason.NOT_RANDOM)
@@ -147,6 +153,10 @@ def check_covered(reference: Reference, sampling: Sampling) -> None:
             f"temperature {sampling.temperature} and top-p {sampling.top_p} lie outside of what "
             f"{reference.name} was calibrated for",
             Reason.UNCALIBRATED,
+        )
+    if reference.sampler == JOINT and sampling.top_k > 0 and sampling.top_p < 1.0:
+        raise UnavailableError(
+            f"{JOINT} applies top-k and top-p to the same tokens at once", Reason.UNSUPPORTED
         )
 
 

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lydite.errors import FormatError, Reason
+from lydite.evidence.tokens import noise
 from lydite.evidence.tokens import reference as expected
 from lydite.evidence.tokens.claims import Claims, check_vocabulary
-from lydite.evidence.tokens.noise import gumbel
 from lydite.evidence.tokens.reference import (
     CAP_MICRO,
     KIND,
@@ -65,7 +65,8 @@ def verify(claims: Claims, logits: NDArray[np.floating], reference: Reference) -
     An answer without tokens has measures without values.
 
     Raises:
-        UnavailableError: step 1 fails, so that a score could be held against nobody.
+        UnavailableError: step 1 fails, so that a score could be held against nobody, or we cannot
+            repeat the noise of the reference's sampler.
         FormatError: the logits do not fit the tokens, or are not finite.
         VerificationError: a token is not in the model's vocabulary.
 
@@ -81,7 +82,7 @@ def verify(claims: Claims, logits: NDArray[np.floating], reference: Reference) -
     expected.check_covered(reference, claims.sampling)
     _check(claims, logits)
     # 2. and 3.
-    margins, surprisals = _scores(claims, logits, reference.noise_micro / SCALE_MICRO)
+    margins, surprisals = _scores(claims, logits, reference)
     measures = (
         Measure(name=MARGIN, unit=MARGIN_UNIT, values=margins),
         Measure(name=SURPRISAL, unit=SURPRISAL_UNIT, values=surprisals),
@@ -91,7 +92,7 @@ def verify(claims: Claims, logits: NDArray[np.floating], reference: Reference) -
         tier=Tier.NONE,
         reason=Reason.RECORDED,
         reference=expected.digest(reference),
-        measures=measures[1:] if reference.sampler == "none" else measures,
+        measures=measures[1:] if reference.sampler == expected.UNSEEDED else measures,
     )
 
 
@@ -164,26 +165,56 @@ def _boundary(scaled: _Row, sampling: Sampling, slack: float) -> float:
 
 
 def _scores(
-    claims: Claims, logits: NDArray[np.floating], slack: float
+    claims: Claims, logits: NDArray[np.floating], reference: Reference
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return margin and surprisal of each token, in millionths."""
-    sampling, size = claims.sampling, logits.shape[1]
+    """Return margin and surprisal of each token, in millionths; no margins without a seed."""
+    heat, slack = claims.sampling.temperature, reference.noise_micro / SCALE_MICRO
+    draws = None if reference.sampler == expected.UNSEEDED else _Draws(claims, logits, reference)
     margins, surprisals = [], []
-    first = len(claims.prompt_ids) - 1  # the noise counts from the last input token
-    for position, (token, row) in enumerate(zip(claims.output_ids, logits, strict=True), first):
-        scaled = row.astype(np.float64) / sampling.temperature
-        kept = support(scaled, sampling, slack / sampling.temperature)
-        noisy = (scaled + gumbel(claims.seed, position, size)) * sampling.temperature
-        margins.append(_margin(noisy, token, kept))
+    for token, row in zip(claims.output_ids, logits, strict=True):
+        scaled = row.astype(np.float64) / heat
+        kept = support(scaled, claims.sampling, slack / heat)
+        if draws is not None:
+            least, most = draws.next(scaled, kept, slack / heat)
+            own = heat * float(scaled[token] + most[token])
+            margins.append(_margin(heat * (scaled + least), own, token, kept))
         surprisals.append(_surprisal(scaled, token, kept))
     return tuple(margins), tuple(surprisals)
 
 
-def _margin(noisy: _Row, token: int, kept: Support) -> int:
+class _Draws:
+    """The noise of one answer, token by token, as the reference's sampler draws it."""
+
+    def __init__(self, claims: Claims, logits: NDArray[np.floating], reference: Reference) -> None:
+        sampling, last = claims.sampling, len(claims.prompt_ids) - 1
+        filtered = 0 < sampling.top_k < logits.shape[1] or sampling.top_p < 1.0
+        self._rows = noise.rows(reference.sampler, claims.seed, last, logits.shape[1])
+        self._ranked = filtered and noise.adapter(reference.sampler).ranked
+
+    def next(self, scaled: _Row, kept: Support, slack: float) -> tuple[_Row, _Row]:
+        """Return the least and the most noise that each token may have had; mostly the same.
+
+        Where columns are ranks, honest machines may rank tokens within twice the ``slack`` of one
+        another either way, so each may have had the noise of any of those ranks.
+        """
+        drawn = next(self._rows)
+        if not self._ranked:
+            return drawn, drawn
+        ascending = np.sort(scaled)
+        least, most = drawn.copy(), drawn.copy()
+        for token in np.flatnonzero(kept.possible):
+            above = scaled.size - np.searchsorted(ascending, scaled[token] + 2 * slack, "right")
+            below = scaled.size - np.searchsorted(ascending, scaled[token] - 2 * slack, "left")
+            least[token], most[token] = drawn[above:below].min(), drawn[above:below].max()
+        return least, most
+
+
+def _margin(noisy: _Row, own: float, token: int, kept: Support) -> int:
+    """Return by how much ``own``, the most that the token may have reached, falls short."""
     if not kept.possible[token]:
         return OUTSIDE
-    best = float(noisy[kept.certain].max(initial=noisy[token]))
-    return min(round(SCALE_MICRO * (best - float(noisy[token]))), CAP_MICRO)
+    best = float(noisy[kept.certain].max(initial=own))
+    return min(round(SCALE_MICRO * (best - own)), CAP_MICRO)
 
 
 def _surprisal(scaled: _Row, token: int, kept: Support) -> int:
