@@ -2,7 +2,9 @@
 
 import hashlib
 import http.server
+import importlib
 import io
+import logging
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -189,3 +191,10 @@ def test_an_order_is_sent_to_its_own_gateway_only(order: Path, anchor: Path, con
     key = GATEWAY.public.hex().encode()
     stranger.write_bytes(anchor.read_bytes().replace(key, b"cc" * 32))
     assert main(["admin", "send", str(order), "--anchor", str(stranger), "--to", control]) == 2
+
+
+@pytest.mark.parametrize("room", ["lydite.auditor.recomputer", "lydite.gateway.loop"])
+def test_no_log_line_of_a_service_paints_the_terminal(room: str) -> None:
+    formatter = importlib.import_module(room)._Plain("lydite: %(message)s")
+    record = logging.LogRecord("x", logging.INFO, "x", 1, "engine: %s", (REPAINT,), None)
+    assert formatter.format(record) == f"lydite: engine: {plain(REPAINT)}"

@@ -40,6 +40,7 @@ from lydite.auditor.watch import Clients, Recompute, Terms, Watch
 from lydite.engines.weights import check_root
 from lydite.errors import ConfigurationError, FormatError, LyditeError, VerificationError
 from lydite.messages.declaration import Declaration
+from lydite.messages.plain import plain
 from lydite.signing import keys, notes
 from lydite.signing.keys import Signer
 from lydite.tlog import policy as policies
@@ -83,6 +84,14 @@ class _Parts(NamedTuple):
     checkpointer: Checkpointer
 
 
+class _Plain(logging.Formatter):
+    """Lines in which nothing that a peer sent moves the cursor of who reads them."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's own name
+        """Return the line of a record."""
+        return plain(super().formatMessage(record))
+
+
 def serve(settings: Recomputer, recompute: Recompute | None = None) -> int:
     """Run a recomputer until SIGTERM or SIGINT, and return 0.
 
@@ -91,7 +100,9 @@ def serve(settings: Recomputer, recompute: Recompute | None = None) -> int:
     Raises:
         LyditeError: trust, keys, models, state or address cannot be used.
     """
-    logging.basicConfig(level=logging.INFO, format="lydite: %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Plain("lydite: %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     with _assembled(settings, recompute or _Shelf(settings.models).find) as parts:
         try:
             listener = socket.create_server((settings.host, settings.port))

@@ -7,14 +7,25 @@ from collections.abc import Coroutine
 from typing import Any
 
 from lydite.gateway.settings import LogLevel
+from lydite.messages.plain import plain
 
 _GARBAGE = 20_000
 """New objects between two looks for cycles among them."""
 
 
+class _Plain(logging.Formatter):
+    """Lines in which nothing that a peer sent moves the cursor of who reads them."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's own name
+        """Return the line of a record."""
+        return plain(super().formatMessage(record))
+
+
 def log_to_stderr(level: LogLevel, prefix: str = "") -> None:
     """Send log lines of this process to standard error."""
-    logging.basicConfig(format=f"{prefix}%(levelname)s %(name)s %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Plain(f"{prefix}%(levelname)s %(name)s %(message)s"))
+    logging.basicConfig(handlers=[handler])
     logging.getLogger().setLevel(level.upper())
 
 
