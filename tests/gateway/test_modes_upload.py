@@ -318,3 +318,15 @@ def test_what_is_served_is_not_disturbed_by_bytes_after_the_answer(ready: Guarde
         wire.send(b"more")
         time.sleep(0.05)
     assert ready.mode == "serving"
+
+
+def test_one_address_cannot_take_every_place_of_the_upload_port(ready: Guarded) -> None:
+    port = ready.upload_port
+    idle = [socket.create_connection(("127.0.0.1", port)) for _ in range(8)]
+    with socket.create_connection(("127.0.0.1", port), timeout=5) as another:
+        assert another.recv(1) == b"", "it waits for a request"
+    elsewhere = socket.create_connection(("127.0.0.1", port), source_address=("127.0.0.2", 0))
+    elsewhere.sendall(b"GET /v1/mode HTTP/1.1\r\nHost: t\r\n\r\n")
+    assert elsewhere.recv(12) == b"HTTP/1.1 200"
+    for each in (elsewhere, *idle):
+        each.close()

@@ -18,7 +18,7 @@ from lydite.gateway.modes.keeper import Change, Keeper, World
 from lydite.gateway.modes.modes import Fail
 from lydite.gateway.modes.power import Commands, Ipmi, Power, secret_file
 from lydite.gateway.modes.redfish import Redfish
-from lydite.gateway.modes.upload import Port, UploadConnection, report
+from lydite.gateway.modes.upload import HEAD_S, Port, UploadConnection, report
 from lydite.gateway.modes.whitelist import Whitelist
 from lydite.gateway.plane import health
 from lydite.gateway.plane.front import Front
@@ -126,6 +126,7 @@ class Modal:
             modes.upload_host,
             modes.upload_port,
             ssl=self._around.tls,
+            ssl_handshake_timeout=HEAD_S if self._around.tls else None,
         )
 
     async def stop(self) -> None:

@@ -19,15 +19,19 @@ from lydite.gateway import heads
 from lydite.gateway.heads import Field
 from lydite.gateway.modes.keeper import Change, Keeper, Upload
 from lydite.gateway.plane.answers import status_of
+from lydite.gateway.plane.client import address
 from lydite.messages.mode import Cause, Mode
 
 _HEAD_BYTES = 16 * 1024
 _FIELDS = 100
-_HEAD_S = 10.0
+HEAD_S = 10.0
+"""How long a connection may take to say what it wants, and to show its token."""
 _LINGER_S = 2.0
 _SCRATCH_BYTES = 64 * 1024
 _MOST = 64
 """How many connections there may be at once; more are hung up on."""
+_SHARE = 8
+"""How many of them one address may have."""
 _UPLOAD = re.compile(rb"/v1/upload/([0-9a-f]{64})")
 _MODE = b"/v1/mode"
 _STATUS = {
@@ -128,6 +132,7 @@ class UploadConnection(asyncio.BufferedProtocol):
         self._token = port.token
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
+        self._address = ""
         self._scratch = bytearray(_SCRATCH_BYTES)
         self._head = b""
         self._rest = b""
@@ -142,11 +147,13 @@ class UploadConnection(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Give the head its time, or hang up when all places are taken."""
         self._transport = cast(asyncio.Transport, transport)
-        if len(self._peers) >= _MOST:
+        self._address = address(self._transport)
+        neighbours = sum(each._address == self._address for each in self._peers)
+        if neighbours >= _SHARE or len(self._peers) >= _MOST:
             self._transport.abort()
             return
         self._peers.add(self)
-        self._watch(_HEAD_S, self._too_slow)
+        self._watch(HEAD_S, self._too_slow)
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002
         """Return where the next bytes go: for a body, the intake's own buffer."""

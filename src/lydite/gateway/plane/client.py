@@ -146,7 +146,7 @@ class ClientConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take a place, or hang up when all are taken."""
         self._transport = cast(asyncio.Transport, transport)
-        self._peer = _address(self._transport)
+        self._peer = address(self._transport)
         if not self._desk.seat(self, self._peer):
             self._transport.abort()
             return
@@ -231,7 +231,7 @@ def _bound_send_buffer(transport: asyncio.Transport) -> None:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
 
 
-def _address(transport: asyncio.Transport) -> str:
+def address(transport: asyncio.Transport) -> str:
     """Return the address of the other side, without its port; empty where there is none."""
     peer = transport.get_extra_info("peername")
     return str(peer[0]) if isinstance(peer, tuple) else ""
