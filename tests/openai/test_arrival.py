@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lydite.errors import FormatError, LyditeError, Reason, VerificationError
 from lydite.messages.commitment import Salt, commit_request, commit_response
-from lydite.messages.compact import SIGNED_PREFIX, Parts, spell
+from lydite.messages.compact import SIGNED_PREFIX, Parts, spell, with_signature
 from lydite.openai import arrival
 from lydite.openai.arrival import Asked, Named, Pins, Stream
 from lydite.signing.keys import Signer
@@ -58,7 +58,8 @@ def stream_of(
         200,
         outcome,
     )
-    compact = spell(parts_of, SIGNER.sign(SIGNED_PREFIX + spell(parts_of)))
+    plain = spell(parts_of)
+    compact = with_signature(plain, SIGNER.sign(SIGNED_PREFIX + plain))
     return body, b": lydite-receipt " + compact + b"\n" + last
 
 
