@@ -35,6 +35,7 @@ COMMANDS = {
     "meter": "weigh what every answer of a gateway can carry out, and tell it",
     "witness": "cosign the checkpoints of logs that only grow",
     "beacon": "local public randomness, for development",
+    "passport": "measure how a stack computes, merge what was measured, show it",
     "plan": "what verification costs and buys: rollout, coverage, upload, physical checks",
 }
 """Every command and what it is for, as one meets them: to see and to check, to serve, to audit; the
@@ -164,6 +165,8 @@ _EXTRAS = {
     "example": "demo",
     "gateway demo": "demo",
     "meter": "auditor",
+    "passport make": "auditor",
+    "passport show": "plot",
     "plan": "plot",
 }
 

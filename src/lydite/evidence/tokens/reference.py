@@ -20,6 +20,7 @@ from lydite.messages.calibration import Alternative, Binned, Provenance
 from lydite.messages.canonical import Hex32, Message, Word, decode, encode
 from lydite.messages.declaration import Sampler
 from lydite.messages.finding import Finding
+from lydite.messages.stack import Stack
 from lydite.statistics import betting, bins, composite, onset
 from lydite.statistics.merging import log_mean
 
@@ -46,7 +47,12 @@ _Noise = Annotated[int, msgspec.Meta(ge=0, le=10 * SCALE_MICRO)]
 
 
 class Reference(
-    Message, frozen=True, kw_only=True, tag_field="format", tag="lydite/tokens-reference/v2"
+    Message,
+    frozen=True,
+    kw_only=True,
+    tag_field="format",
+    tag="lydite/tokens-reference/v2",
+    omit_defaults=True,
 ):
     """What the tokens of the honest declared model look like to this auditor."""
 
@@ -72,6 +78,8 @@ class Reference(
     """The lowest top-p that calibration covers, in millionths."""
     alternatives: tuple[Alternative, ...]
     provenance: Provenance
+    stacks: tuple[Stack, ...] = ()
+    """Which numeric stacks the null covers; left out where it is to cover any that is declared."""
 
 
 def parse(payload: bytes) -> Reference:

@@ -1,0 +1,191 @@
+"""``lydite passport``: measures how a stack computes, merges what was measured, and shows it."""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from lydite.cli import passport_tables as tables
+from lydite.cli.files import read_message, write
+from lydite.errors import ConfigurationError
+from lydite.messages import passport as passports
+from lydite.messages.canonical import encode
+from lydite.messages.passport import Passport
+from lydite.numerics import merging
+from lydite.signing import keys
+from lydite.signing.dsse import KeyId, PublicKey, key_id, open_envelope
+from lydite.signing.keys import sign_envelope
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the steps of ``lydite passport``."""
+    steps = parser.add_subparsers(dest="step", required=True, metavar="STEP")
+    _make(steps.add_parser("make", help="measure a stack and sign what was counted"))
+    _merge(steps.add_parser("merge", help="make one Reference Value of several passports"))
+    _show(steps.add_parser("show", help="say what a passport holds, and draw it"))
+    endorse = steps.add_parser("endorse", help="sign a candidate after measuring it again")
+    endorse.add_argument("candidate", type=Path, metavar="CANDIDATE", help="an unsigned passport")
+    endorse.add_argument("--key", type=Path, required=True, help="of a verifier: who stands for it")
+    endorse.add_argument("--out", type=Path, required=True, help="a new file to write")
+    endorse.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run one step."""
+    step = {"make": _run_make, "merge": _run_merge, "show": _run_show, "endorse": _run_endorse}
+    return step[arguments.step](arguments)
+
+
+def signers(public_keys: Sequence[str]) -> dict[KeyId, PublicKey]:
+    """Return accepted signers by key id, from public keys in hexadecimal.
+
+    Raises:
+        ConfigurationError: one is no Ed25519 public key.
+    """
+    try:
+        raw = [PublicKey(bytes.fromhex(key)) for key in public_keys]
+    except ValueError as error:
+        raise ConfigurationError(f"a signer's key is not hexadecimal: {error}") from error
+    if any(len(key) != 32 for key in raw):
+        raise ConfigurationError("a signer's key has 32 bytes, 64 hexadecimal digits")
+    return {key_id(key): key for key in raw}
+
+
+def add_stack(parser: argparse.ArgumentParser) -> None:
+    """Add what says how a model is run: in this process, or, in words, behind a URL."""
+    parser.add_argument("--url", help="measure the server there; else the model in this process")
+    parser.add_argument("--served", help="the model's name at the URL, if it has several")
+    parser.add_argument("--dtype", default="bf16", help="bf16 or fp32; behind a URL any word")
+    parser.add_argument("--batch", type=int, default=16, help="answers decoded together")
+    parser.add_argument("--threads", type=int, default=1, help="processor threads for the model")
+    parser.add_argument(
+        "--attention", choices=["sdpa", "eager"], default="sdpa", help="kernels, in this process"
+    )
+    remote = parser.add_argument_group("the stack behind a URL, in words")
+    for word in ("engine", "version", "kernels", "architecture", "parallelism", "decoding"):
+        remote.add_argument(f"--{word}", default="unknown", help=f"its {word}")
+    remote.add_argument("--cache-dtype", default="unknown", help="of its key-value cache")
+    remote.add_argument(
+        "--sampler", choices=["lydite/v1", "none"], default="lydite/v1", help="its noise adapter"
+    )
+
+
+def _make(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", type=Path, required=True, help="the model's directory")
+    parser.add_argument("--prompts", type=Path, required=True, help="JSON list of prompts")
+    parser.add_argument("--key", type=Path, required=True, help="of a verifier: signs the passport")
+    parser.add_argument("--out", type=Path, required=True, help="a new file to write")
+    parser.add_argument("--answers", type=int, default=400, help="how many are asked for")
+    parser.add_argument("--days", type=int, default=90, help="until the passport expires")
+    parser.add_argument("--cheat", help="measure this cheat of the laboratory instead, for power")
+    parser.add_argument(
+        "--beside", type=Path, help="an honest passport, whose stack and noise a cheat takes over"
+    )
+    add_stack(parser)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def _merge(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "passports", nargs="+", type=Path, metavar="PASSPORT", help="of honest stacks"
+    )
+    parser.add_argument(
+        "--against",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="PASSPORT",
+        help="of known cheats: how many tokens find them",
+    )
+    parser.add_argument(
+        "--signer", action="append", required=True, help="public key in hex of an accepted maker"
+    )
+    parser.add_argument("--name", required=True, help="what to call the Reference Value")
+    parser.add_argument(
+        "--level",
+        type=float,
+        default=1e-4,
+        help="of accusations: how probable a false one may be; sets how many answers it takes",
+    )
+    parser.add_argument("--out", type=Path, required=True, help="a new file to write")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def _show(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "passports", nargs="+", type=Path, metavar="PASSPORT", help="signed, or candidates"
+    )
+    parser.add_argument(
+        "--signer", action="append", default=[], help="public key in hex; checks signatures"
+    )
+    parser.add_argument("--plot", type=Path, help="picture to write: PNG, SVG or PDF")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def _run_make(arguments: argparse.Namespace) -> int:
+    from lydite.cli import passport_making
+
+    made = passport_making.made(arguments, lambda done: _tell(done, arguments.answers))
+    signed = sign_envelope(encode(made), keys.load(arguments.key))
+    write(arguments.out, signed + b"\n")
+    _print(arguments, tables.described([made]), f"{tables.table([made])}\n{arguments.out}")
+    return 0
+
+
+def _run_merge(arguments: argparse.Namespace) -> int:
+    accepted, now_ms = signers(arguments.signer), int(time.time() * 1000)
+    honest, cheats = (
+        merging.accept(map(read_message, paths), accepted, now_ms)
+        for paths in (arguments.passports, arguments.against)
+    )
+    merged = merging.merge(honest, cheats, arguments.name, arguments.level)
+    write(arguments.out, encode(merged.reference) + b"\n")
+    _print(arguments, tables.widening(merged), f"{tables.steps(merged)}\n{arguments.out}")
+    if not merged.reference.alternatives:
+        print("lydite: no cheat was given: nothing can be affirmed by this", file=sys.stderr)
+    return 0
+
+
+def _run_show(arguments: argparse.Namespace) -> int:
+    known = [_opened(path, arguments.signer) for path in arguments.passports]
+    _print(arguments, tables.described(known), tables.table(known))
+    if arguments.plot is not None:
+        from lydite.cli.passport_plot import draw
+
+        try:
+            draw(known).savefig(arguments.plot, dpi=160)
+        except (OSError, ValueError) as error:
+            raise ConfigurationError(f"cannot write {arguments.plot}: {error}") from error
+    return 0
+
+
+def _run_endorse(arguments: argparse.Namespace) -> int:
+    candidate = passports.parse(read_message(arguments.candidate))
+    passports.check_current(candidate, int(time.time() * 1000))
+    signed = sign_envelope(encode(candidate), keys.load(arguments.key))
+    write(arguments.out, signed + b"\n")
+    _print(arguments, tables.described([candidate]), str(arguments.out))
+    return 0
+
+
+def _opened(path: Path, accepted: Sequence[str]) -> Passport:
+    """Return a passport: of an accepted signer if any are named, else whoever's it is.
+
+    Raises:
+        FormatError, VerificationError: it is none, or not signed by one of them.
+    """
+    content = read_message(path)
+    if accepted:
+        return passports.parse(open_envelope(content, signers(accepted), ()))
+    return passports.parse(tables.payload(content))
+
+
+def _print(arguments: argparse.Namespace, content: object, text: str) -> None:
+    print(json.dumps(content) if arguments.json else text)
+
+
+def _tell(done: int, whole: int) -> None:
+    if sys.stderr.isatty():
+        print(f"\r{done} of {whole} answers", end="\n" if done >= whole else "", file=sys.stderr)

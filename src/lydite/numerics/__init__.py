@@ -1,0 +1,1 @@
+"""Numerics passports: how honest stacks are measured, merged into a null, and held against it."""

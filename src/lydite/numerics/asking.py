@@ -1,0 +1,167 @@
+"""Lets a stack answer questions: an engine in this process, or a server behind a URL.
+
+What comes back is what the stack says of itself; nothing of it is believed here, and whoever
+recomputes decides what it is worth. Knows nothing of scores.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from lydite.engines.openai_requests import CHAT_PATH, COMPLETIONS_PATH
+from lydite.engines.protocol import Engine, Job
+from lydite.errors import FormatError, Reason, UnavailableError
+from lydite.evidence.tokens import claims as tokens
+from lydite.evidence.tokens.claims import Claims
+from lydite.numerics.prompts import Question
+from lydite.numerics.web import Server
+
+
+class Answer(NamedTuple):
+    """What a stack made of one question."""
+
+    question: Question
+    claims: Claims
+    logprobs: tuple[float, ...]
+    """Of each token, in nats, at temperature 1 and unfiltered; empty where none were told."""
+    states: NDArray[np.float32] | None
+    """What the output layer was given, shape (tokens, width); only from an engine in process."""
+    prompt_tokens: int | None
+    """How many tokens the stack says that the prompt has."""
+
+
+Ask = Callable[[Sequence[Question]], list[Answer]]
+"""Lets a stack answer some questions together."""
+
+
+def groups(questions: Sequence[Question], size: int) -> Iterator[Sequence[Question]]:
+    """Yield the questions ``size`` at a time."""
+    for start in range(0, len(questions), size):
+        yield questions[start : start + size]
+
+
+def in_process(engine: Engine, *, tapped: bool) -> Ask:
+    """Return what lets an engine in this process answer; ``tapped`` asks for its states, too."""
+
+    def ask(questions: Sequence[Question]) -> list[Answer]:
+        async def every() -> list[Answer]:
+            jobs = (_local(engine, question, tapped=tapped) for question in questions)
+            return list(await asyncio.gather(*jobs))
+
+        return asyncio.run(every())
+
+    return ask
+
+
+def remote(server: Server, at_once: int) -> Ask:
+    """Return what lets a server answer, ``at_once`` requests at a time."""
+
+    def ask(questions: Sequence[Question]) -> list[Answer]:
+        with ThreadPoolExecutor(at_once, thread_name_prefix="asking") as threads:
+            return list(threads.map(lambda question: _remote(server, question), questions))
+
+    return ask
+
+
+async def _local(engine: Engine, question: Question, *, tapped: bool) -> Answer:
+    job = Job(
+        request_id=str(question.seed),
+        prompt_ids=question.prompt_ids,
+        sampling=question.sampling,
+        seed=question.seed,
+        noise_position=len(question.prompt_ids) - 1,
+        top_logprobs=0,
+        tapped=tapped,
+    )
+    pieces = [piece async for piece in engine.generate(job)]
+    states = [piece.states for piece in pieces if piece.states is not None]
+    return Answer(
+        question=question,
+        claims=_claims(question, [token for piece in pieces for token in piece.token_ids]),
+        logprobs=tuple(one.logprob for piece in pieces for one in piece.logprobs),
+        states=np.concatenate(states) if states else None,
+        prompt_tokens=None,
+    )
+
+
+def _claims(question: Question, output_ids: Sequence[int]) -> Claims:
+    return Claims(
+        prompt_ids=question.prompt_ids,
+        output_ids=tuple(output_ids),
+        sampling=question.sampling,
+        seed=question.seed,
+    )
+
+
+def _remote(server: Server, question: Question) -> Answer:
+    """Ask a server one question.
+
+    Raises:
+        UnavailableError: it gives no answer, or one that does not name its tokens.
+        FormatError: its answer is none to such a request.
+    """
+    chat, sampling = question.prompt.chat, question.sampling
+    path = CHAT_PATH if chat else COMPLETIONS_PATH
+    asked = {"messages": question.prompt.messages} if chat else {"prompt": question.prompt.prompt}
+    body = msgspec.json.encode(
+        {
+            **asked,
+            "model": server.model,
+            "max_tokens": sampling.max_tokens,
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "seed": question.seed,
+            "ignore_eos": sampling.ignore_eos,
+            "return_token_ids": True,
+            "logprobs": True if chat else 0,
+        }
+    )
+    response = server.post(path, body)
+    exchange = tokens.from_exchange(path, body, response)
+    if not exchange.output_ids:
+        raise UnavailableError("an answer of no tokens", Reason.NO_TOKEN_IDS)
+    claims = _claims(question, exchange.output_ids)
+    said = _Said.of(response)
+    return Answer(question, claims, said.logprobs(len(claims.output_ids)), None, said.prompt_tokens)
+
+
+class _Usage(msgspec.Struct):
+    prompt_tokens: int | None = None
+
+
+class _Choice(msgspec.Struct):
+    logprobs: dict[str, Any] | None = None
+
+
+class _Said(msgspec.Struct):
+    """What an answer says beside its tokens."""
+
+    choices: list[_Choice]
+    usage: _Usage | None = None
+
+    @classmethod
+    def of(cls, response: bytes) -> "_Said":
+        try:
+            return msgspec.json.decode(response, type=cls)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise FormatError(f"answer: {error}") from error
+
+    @property
+    def prompt_tokens(self) -> int | None:
+        return self.usage.prompt_tokens if self.usage else None
+
+    def logprobs(self, count: int) -> tuple[float, ...]:
+        """Return one for each token, or nothing where the answer has another number of them."""
+        told = self.choices[0].logprobs or {}
+        content = told.get("content")
+        rows = content if content is not None else told.get("token_logprobs") or []
+        try:
+            values = tuple(float(row["logprob"] if content is not None else row) for row in rows)
+        except (KeyError, TypeError, ValueError) as error:
+            raise FormatError(f"answer: log-probabilities of another shape: {error}") from error
+        return values if len(values) == count and np.isfinite(values).all() else ()

@@ -1,0 +1,340 @@
+"""From several passports to one Reference Value: in every bin, the worst of the honest stacks.
+
+Each passport widens the null, and so takes power away; how much is part of the result. Pure: keys
+and time are arguments. Knows nothing of how passports are made.
+
+**Does not show** that the stacks were honest, or measured well: who signed stands for that.
+"""
+
+import hashlib
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, cast
+
+import msgspec
+
+from lydite.errors import Reason, UnavailableError, VerificationError
+from lydite.evidence.tokens import reference as tokens
+from lydite.evidence.tokens.reference import MARGIN, RESIDUAL, Reference
+from lydite.messages import grid as grids
+from lydite.messages import passport as passports
+from lydite.messages.calibration import Alternative, Binned, Provenance
+from lydite.messages.grid import LOG
+from lydite.messages.passport import Passport, Predicate
+from lydite.numerics import deriving
+from lydite.signing.dsse import KeyId, PublicKey, open_envelope
+from lydite.statistics import composite, dependence, nearest, sizing
+from lydite.statistics.conformal import pool_needed
+from lydite.statistics.dependence import Level
+from lydite.statistics.sizing import Goal
+
+ERROR_PPM = 1000
+QUANTILES = (0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995)
+"""Where bins of residuals begin: these shares of the tokens of all honest stacks lie below."""
+BINNED = (f"tokens/{MARGIN}", f"tokens/{RESIDUAL}")
+MAX_PASSPORTS = 64
+
+
+class Step(NamedTuple):
+    """The null after one more passport."""
+
+    added: str
+    """The stack in words."""
+    digest: str
+    tolls: Mapping[str, float]
+    """For each channel ln(sum of its ceilings): nats a token that every bet pays."""
+    needed: Mapping[tuple[str, str], int | None]
+    """By cheat and channel: tokens to the level in nine runs of ten; None: never."""
+
+
+class Merged(NamedTuple):
+    """A Reference Value, how it came about, and what was left out of it."""
+
+    reference: Reference
+    steps: tuple[Step, ...]
+    notes: tuple[str, ...]
+
+
+def accept(
+    envelopes: Iterable[bytes], keys: Mapping[KeyId, PublicKey], now_ms: int
+) -> tuple[Passport, ...]:
+    """Open passports that accepted keys signed and that are valid now.
+
+    1. Every signature is by a key in ``keys``, and verifies.
+    2. The payload is a passport in its one spelling, and whole.
+    3. It is valid at ``now_ms``, milliseconds since 1970.
+
+    Raises:
+        FormatError, VerificationError: a step fails; ``unknown-key`` for a signer that is not
+            accepted, ``stale`` for one that has expired.
+    """
+    opened = []
+    for envelope in envelopes:
+        passport = passports.parse(open_envelope(envelope, keys, ()))
+        passports.check_current(passport, now_ms)
+        opened.append(passport)
+    return tuple(opened)
+
+
+def merge(
+    honest: Sequence[Passport], cheats: Sequence[Passport], name: str, level: float
+) -> Merged:
+    """Return the Reference Value of the honest stacks that ``honest`` describe.
+
+    1. They go together: one model, one sampler, one way to recompute; none describes a cheat.
+    2. Each has as many answers as ``level`` takes (``statistics.conformal.pool_needed``).
+    3. Channels whose tokens follow each other are left out (``statistics.dependence``).
+    4. In every bin the null is the worst of them, each with its clustered calibration error.
+    5. Power against each of ``cheats`` follows by arithmetic (``statistics.sizing``).
+
+    Raises:
+        VerificationError: step 1 fails (``Reason.UNKNOWN_REFERENCE``).
+        UnavailableError: step 2 fails (``Reason.POOL_TOO_SMALL``).
+        FormatError: the level is not between 0 and 1.
+    """
+    # 1. and 2.
+    check_together([*honest, *cheats])
+    _check_roles(honest, cheats)
+    _check_pools(honest, pool_needed(level))
+    # 3.
+    known = [passport.predicate for passport in honest]
+    wanted, notes = _channels(known)
+    edges = {name: _edges(known, name) for name in wanted}
+    # 4. and 5.
+    goal = Goal(log_level=-math.log(level), onset=0)
+    against = [passport.predicate for passport in cheats]
+    steps = [_step(honest[: count + 1], against, edges, goal) for count in range(len(honest))]
+    made = _reference(honest, edges, name)
+    found = tuple(_alternatives(made, against, edges, goal))
+    reference = msgspec.structs.replace(made, alternatives=found)
+    tokens.check(reference)
+    return Merged(reference, tuple(steps), tuple(notes))
+
+
+def check_together(every: Sequence[Passport]) -> None:
+    """Refuse passports that are not of one model, one sampler and one way to recompute.
+
+    Raises:
+        VerificationError: they are not, one is there twice, or there are none or too many.
+    """
+    if not 0 < len(every) <= MAX_PASSPORTS or len(set(every)) != len(every):
+        raise VerificationError(
+            Reason.UNKNOWN_REFERENCE, f"{len(every)} passports, or one of them twice"
+        )
+    for what, of in _COMMON.items():
+        values = sorted({of(passport.predicate) for passport in every})
+        if len(values) != 1:
+            raise VerificationError(
+                Reason.UNKNOWN_REFERENCE, f"passports of different {what}: {', '.join(values)}"
+            )
+
+
+def widest(every: Sequence[Passport], of: str) -> int:
+    """Return the largest of a number that all predicates have: ``noise_micro``, say."""
+    return max(int(getattr(passport.predicate, of)) for passport in every)
+
+
+def margin_edges(noise_micro: int) -> tuple[int, ...]:
+    """Return where bins of margins begin: at the largest that the noise can make of a tie.
+
+    Honest margins are smaller, and how often they occur hangs on the prompts, which a client picks.
+
+    Raises:
+        FormatError: the noise is beyond the grid.
+    """
+    return (grids.edge_from(LOG, max(1, 2 * noise_micro)),)
+
+
+def rows_of(said: Predicate, name: str, edges: Sequence[int]) -> list[tuple[int, ...]]:
+    """Return for each answer of a passport how many tokens fall into each bin of a channel."""
+    channel = deriving.channel(said, name)
+    if channel is None:
+        return []
+    table = deriving.tables(channel.rows, channel.grid, edges)
+    outside = name == BINNED[0]  # residuals are never outside, so they have no bin for it
+    return table if outside else [row[:-1] for row in table]
+
+
+def _arithmetic(said: Predicate) -> str:
+    by = said.auditor
+    return " ".join((by.engine, by.dtype, by.kernels, by.batch, by.shape, by.decoding))
+
+
+_COMMON = {
+    "weights": lambda said: said.weights_root,
+    "samplers": lambda said: said.stack.sampler,
+    "auditors": _arithmetic,
+}
+
+
+def _check_roles(honest: Sequence[Passport], cheats: Sequence[Passport]) -> None:
+    named = [passport for passport in honest if passport.predicate.cheat is not None]
+    if named or not honest:
+        raise VerificationError(
+            Reason.UNKNOWN_REFERENCE, "a null is made of honest stacks, and of at least one"
+        )
+    if any(passport.predicate.cheat is None for passport in cheats):
+        raise VerificationError(Reason.UNKNOWN_REFERENCE, "power is stated against cheats only")
+
+
+def _check_pools(honest: Sequence[Passport], needed: int) -> None:
+    for passport in honest:
+        said = passport.predicate
+        whole = sum(row.tokens == passports.TOKENS for row in said.channels[0].rows)
+        if whole < needed:
+            raise UnavailableError(
+                f"passport of {passports.name_of(said.stack)}: {whole} answers of "
+                f"{passports.TOKENS} tokens; this level takes {needed}",
+                Reason.POOL_TOO_SMALL,
+            )
+
+
+def _channels(known: Sequence[Predicate]) -> tuple[list[str], list[str]]:
+    """Return the binned channels that all passports have and whose tokens may be bet on."""
+    wanted, notes = [], []
+    for name in BINNED:
+        found = [deriving.channel(said, name) for said in known]
+        have = [channel for channel in found if channel is not None]
+        if len(have) < len(found):
+            notes.append(f"{name}: left out, {len(found) - len(have)} passports do not have it")
+            continue
+        choices = [dependence.choose(deriving.dependence(channel.rows)) for channel in have]
+        tied = next((c for c in choices if c.level is Level.RESPONSES), None)
+        if tied is None:
+            wanted.append(name)
+        else:
+            notes.append(f"{name}: left out, {tied.why}")
+    return wanted, notes
+
+
+def _edges(known: Sequence[Predicate], name: str) -> tuple[int, ...]:
+    if name == BINNED[0]:
+        return margin_edges(max(said.noise_micro for said in known))
+    rows = [
+        row
+        for said in known
+        if (channel := deriving.channel(said, name)) is not None
+        for row in channel.rows
+    ]
+    return deriving.quantile_edges(rows, LOG, QUANTILES)
+
+
+def _binned(every: Sequence[Passport], name: str, edges: Sequence[int]) -> Binned:
+    """Return one histogram for each passport."""
+    return Binned(
+        edges=tuple(edges),
+        histograms=tuple(
+            deriving.histogram(
+                passports.name_of(passport.predicate.stack)[:200],
+                rows_of(passport.predicate, name, edges),
+            )
+            for passport in every
+        ),
+    )
+
+
+def null_of(every: Sequence[Passport], name: str, edges: Sequence[int]) -> tuple[float, ...]:
+    """Return the ceiling of every bin of a channel: the worst of the passports, with its error."""
+    size = len(edges) + (2 if name == BINNED[0] else 1)
+    return composite.ceilings(_binned(every, name, edges), size, ERROR_PPM)
+
+
+def _step(
+    every: Sequence[Passport],
+    cheats: Sequence[Predicate],
+    edges: Mapping[str, Sequence[int]],
+    goal: Goal,
+) -> Step:
+    nulls = {name: null_of(every, name, at) for name, at in edges.items()}
+    return Step(
+        added=passports.name_of(every[-1].predicate.stack),
+        digest=passports.digest(every[-1]),
+        tolls={name: math.log(math.fsum(null)) for name, null in nulls.items()},
+        needed={
+            (str(cheat.cheat), name): _tokens(rows_of(cheat, name, edges[name]), null, goal)
+            for cheat in cheats
+            for name, null in nulls.items()
+        },
+    )
+
+
+def _tokens(table: Sequence[Sequence[int]], null: Sequence[float], goal: Goal) -> int | None:
+    """Return how many tokens of a cheat reach the goal, None if never or nothing was counted."""
+    if len(table) < 2:
+        return None
+    share = nearest.smoothed([sum(column) for column in zip(*table, strict=True)])
+    logs = [math.log(q / p) for q, p in zip(share, null, strict=True)]
+    return sizing.learnt(share, null, goal, sizing.design_effect(table, logs))
+
+
+def _alternatives(
+    reference: Reference,
+    cheats: Sequence[Predicate],
+    edges: Mapping[str, Sequence[int]],
+    goal: Goal,
+) -> Iterable[Alternative]:
+    """Yield how many tokens show each cheat: by a channel alone, and in an even average."""
+    nulls = {BINNED[0]: tokens.null(reference), BINNED[1]: tokens.residual_null(reference)}
+    beside = f"tokens/{tokens.SURPRISAL}"
+    for cheat in cheats:
+        for name, at in edges.items():
+            table = rows_of(cheat, name, at)
+            for channels in ((name,), (name, beside)):
+                shared = goal._replace(weight=1 / len(channels))
+                needed = _tokens(table, nulls[name], shared)
+                if needed is not None:
+                    yield Alternative(
+                        name=str(cheat.cheat),
+                        channels=channels,
+                        log10_level_milli=round(1000 * goal.log_level / math.log(10)),
+                        tokens=needed,
+                    )
+
+
+def _reference(
+    honest: Sequence[Passport], edges: Mapping[str, Sequence[int]], name: str
+) -> Reference:
+    known = [passport.predicate for passport in honest]
+    by = known[0].auditor
+    margin, residual = (
+        _binned(honest, channel, edges[channel]) if channel in edges else None for channel in BINNED
+    )
+    return Reference(
+        name=name,
+        weights_root=known[0].weights_root,
+        sampler=cast(Any, known[0].stack.sampler),
+        auditor=f"{by.engine} {by.dtype} {by.kernels}, {by.shape}, {by.decoding}, {by.batch}",
+        margin=margin or _unread(honest),
+        residual=residual,
+        error_ppm=ERROR_PPM,
+        drift_micro=widest(honest, "drift_micro"),
+        noise_micro=widest(honest, "noise_micro"),
+        temperature_min_milli=widest(honest, "temperature_min_milli"),
+        top_p_min_ppm=widest(honest, "top_p_min_ppm"),
+        alternatives=(),
+        provenance=Provenance(
+            script=_all(said.script for said in known),
+            data=_all(passports.digest(passport) for passport in honest),
+            prompts=_all(said.prompts for said in known),
+            versions=tuple(sorted({word for said in known for word in said.versions})),
+        ),
+        stacks=tuple(dict.fromkeys(said.stack for said in known)),
+    )
+
+
+def _unread(honest: Sequence[Passport]) -> Binned:
+    """Return the bins of a channel that says nothing, where a sampler has no seed to repeat.
+
+    Every token may fall anywhere, so that no bet on it ever gains.
+    """
+    name = passports.name_of(honest[0].predicate.stack)
+    anywhere = ([(2, 0), (2, 0)], [(0, 2), (0, 2)])
+    return Binned(edges=(), histograms=tuple(deriving.histogram(name, table) for table in anywhere))
+
+
+def _all(digests: Iterable[str]) -> str:
+    """Return the one digest, or SHA-256 over the sorted ones if there are several."""
+    several = sorted(set(digests))
+    if len(several) == 1:
+        return several[0]
+    return hashlib.sha256(b"".join(map(bytes.fromhex, several))).hexdigest()

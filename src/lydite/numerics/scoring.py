@@ -1,0 +1,202 @@
+"""What the auditor makes of a stack's answers: scores, and how far the two stacks' logits differ.
+
+The one place where a passport's numbers come from; the verifier's own scores, and nothing of a
+stack's own account but its tokens and log-probabilities. Judges nothing.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lydite.engines.protocol import Engine
+from lydite.errors import FormatError
+from lydite.evidence.tokens import verifier
+from lydite.evidence.tokens.reference import (
+    MARGIN,
+    RESIDUAL_CAP_MICRO,
+    SCALE_MICRO,
+    SURPRISAL,
+    Reference,
+)
+from lydite.evidence.tokens.sampling import Sampling
+from lydite.messages.passport import TOKENS
+from lydite.numerics.asking import Answer
+
+NOISE_QUANTILE = 0.9999
+_Row = NDArray[np.float64]
+
+
+class Scored(NamedTuple):
+    """The scores of one answer, one a token, at most 128: as findings record them."""
+
+    margins: tuple[int, ...]
+    """Empty where the sampler has no seed to repeat."""
+    surprisals: tuple[int, ...]
+    residuals: tuple[int, ...]
+    """Micro-nats; empty where the stack told no log-probabilities."""
+    flips: int
+    """Tokens outside of what the auditor's filters leave without any slack."""
+    chat: bool
+    prompt_tokens: int
+    """As the auditor renders the prompt."""
+    told_tokens: int | None
+    """As the stack says."""
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens were scored."""
+        return len(self.surprisals)
+
+
+class Difference(NamedTuple):
+    """How far the logits of the two stacks differ."""
+
+    noise_micro: int
+    drift_micro: int
+
+
+def score(auditor: Engine, answer: Answer, blank: Reference) -> Scored:
+    """Recompute one answer and score its first 128 tokens.
+
+    Raises:
+        FormatError, VerificationError: tokens that the model does not have, or do not fit into it.
+    """
+    claims = cut(answer)
+    logits = auditor.recompute(claims.prompt_ids, claims.output_ids).logits
+    finding = verifier.verify(claims, logits, blank)
+    return Scored(
+        margins=finding.values(MARGIN),
+        surprisals=finding.values(SURPRISAL),
+        residuals=residuals(logits, claims.output_ids, answer.logprobs),
+        flips=_flips(logits, claims.output_ids, claims.sampling),
+        chat=answer.question.prompt.chat,
+        prompt_tokens=len(claims.prompt_ids),
+        told_tokens=answer.prompt_tokens,
+    )
+
+
+def cut(answer: Answer) -> Any:
+    """Return the claims of an answer's first 128 tokens."""
+    claims = answer.claims
+    return type(claims)(
+        prompt_ids=claims.prompt_ids,
+        output_ids=claims.output_ids[:TOKENS],
+        sampling=claims.sampling,
+        seed=claims.seed,
+    )
+
+
+def residuals(
+    logits: NDArray[np.floating], output_ids: Sequence[int], told: Sequence[float]
+) -> tuple[int, ...]:
+    """Return ``|told - recomputed|`` of each token's log-probability, in micro-nats, capped.
+
+    Unfiltered and at temperature 1. Nothing where nothing was told.
+    """
+    if not told:
+        return ()
+    ours = _log_softmax(logits.astype(np.float64))[np.arange(len(output_ids)), list(output_ids)]
+    gaps = np.abs(np.asarray(told[: len(output_ids)], dtype=np.float64) - ours)
+    capped = np.minimum(np.rint(SCALE_MICRO * gaps), RESIDUAL_CAP_MICRO)
+    return tuple(int(value) for value in capped)
+
+
+def by_states(
+    auditor: Engine, answers: Sequence[Answer], head: Any, samplings: Sequence[Sampling]
+) -> Difference:
+    """Compare whole rows of logits; ``head`` makes a stack's logits of the states that it tapped.
+
+    Noise: the 99.99 % quantile of the difference, its mean over the vocabulary taken out. Drift:
+    the most that the mean of a clipped surprisal moves at any token, in any way to sample.
+
+    Raises:
+        FormatError: an answer without states.
+    """
+    gaps, rows = [], []
+    for answer in answers:
+        if answer.states is None:
+            raise FormatError("this engine does not show the states that it draws from")
+        claims = cut(answer)
+        ours = auditor.recompute(claims.prompt_ids, claims.output_ids).logits.astype(np.float64)
+        theirs = head(answer.states[:TOKENS]).astype(np.float64)
+        gap = theirs - ours
+        gaps.append(np.abs(gap - gap.mean(axis=1, keepdims=True)).astype(np.float32))
+        rows.append((theirs, ours))
+    noise = float(np.quantile(np.concatenate(gaps), NOISE_QUANTILE))
+    most = max(
+        abs(drift(theirs, ours, sampling, noise))
+        for their_rows, our_rows in rows
+        for theirs, ours in zip(their_rows, our_rows, strict=True)
+        for sampling in samplings
+    )
+    return Difference(math.ceil(SCALE_MICRO * noise), math.ceil(SCALE_MICRO * most))
+
+
+def by_logprobs(
+    auditor: Engine, answers: Sequence[Answer], samplings: Sequence[Sampling]
+) -> Difference:
+    """Compare log-probabilities of the drawn tokens alone, all that a server tells.
+
+    Noise: the 99.99 % quantile of the residuals. Drift: ``(exp(noise / T) - 1) / 2`` at the lowest
+    temperature T, a bound on the distance in total variation of two distributions whose
+    log-probabilities differ by at most that much; several times what whole rows would show.
+
+    Raises:
+        FormatError: the server told no log-probabilities.
+    """
+    told = [
+        value
+        for answer in answers
+        for value in residuals(
+            auditor.recompute(cut(answer).prompt_ids, cut(answer).output_ids).logits,
+            cut(answer).output_ids,
+            answer.logprobs,
+        )
+    ]
+    if not told:
+        raise FormatError("the stack tells no log-probabilities, so its noise cannot be measured")
+    noise = float(np.quantile(np.asarray(told, dtype=np.float64), NOISE_QUANTILE))
+    coldest = min(sampling.temperature for sampling in samplings)
+    bound = math.expm1(noise / SCALE_MICRO / coldest) / 2
+    return Difference(math.ceil(noise), min(SCALE_MICRO // 2, math.ceil(SCALE_MICRO * bound)))
+
+
+def drift(theirs: _Row, ours: _Row, sampling: Sampling, noise: float) -> float:
+    """Return the mean that the auditor's surprisals have when tokens are drawn from ``theirs``.
+
+    Both are logits after the same tokens, shape (vocabulary,); in units of the clip.
+    """
+    scaled, clip = ours / sampling.temperature, verifier.CLIP_NATS
+    kept = verifier.support(scaled, sampling, noise / sampling.temperature)
+    honest = _chances(scaled, kept.certain)
+    f = np.where(kept.certain, np.minimum(-np.log(np.maximum(honest, 1e-300)), clip), 0.0)
+    mean = float(np.dot(honest, f))
+    x = np.where(kept.certain, f - mean, np.where(kept.possible, 0.0, clip - mean))
+    drawn = theirs / sampling.temperature
+    chances = _chances(drawn, verifier.support(drawn, sampling, 0.0).possible)
+    return float(np.dot(chances, x)) / clip
+
+
+def _flips(logits: NDArray[np.floating], output_ids: Sequence[int], sampling: Sampling) -> int:
+    return sum(
+        not verifier.support(row.astype(np.float64) / sampling.temperature, sampling, 0.0).possible[
+            token
+        ]
+        for token, row in zip(output_ids, logits, strict=True)
+    )
+
+
+def _chances(scaled: _Row, kept: NDArray[np.bool_]) -> _Row:
+    """Return the softmax of ``scaled`` over the ``kept`` tokens, zero elsewhere."""
+    weights = np.where(kept, np.exp(scaled - scaled.max()), 0.0)
+    whole: _Row = weights / max(weights.sum(), 1e-300)
+    return whole
+
+
+def _log_softmax(logits: _Row) -> _Row:
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    result: _Row = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return result

@@ -1,0 +1,95 @@
+"""One OpenAI-compatible server that is measured: bounded answers, a total time for each.
+
+Believes nothing of what comes back. Knows nothing of what is asked.
+"""
+
+import contextlib
+import http.client
+import socket
+import threading
+import urllib.parse
+from typing import Final
+
+import msgspec
+
+from lydite.errors import ConfigurationError, FormatError, UnavailableError
+
+MAX_ANSWER_BYTES: Final = 8 << 20
+_KINDS: Final = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}
+
+
+class _Model(msgspec.Struct):
+    id: str
+
+
+class _Models(msgspec.Struct):
+    data: list[_Model]
+
+
+class Server:
+    """A server by URL; each call opens a connection and closes it."""
+
+    def __init__(self, url: str, model: str | None = None, timeout_s: float = 60.0) -> None:
+        """Take the server at ``url``, and the ``model`` that it serves (None: the only one).
+
+        Raises:
+            ConfigurationError: no URL, or the server has several models and none is named.
+            UnavailableError: it does not answer.
+        """
+        try:
+            parts = urllib.parse.urlsplit(url)
+            self._port = parts.port
+        except ValueError as error:
+            raise ConfigurationError(f"server URL {url!r}: {error}") from error
+        if parts.scheme not in _KINDS or not parts.hostname:
+            raise ConfigurationError(f"server URL {url!r} is not http(s)://HOST[:PORT]")
+        self.url = url.rstrip("/")
+        self._kind, self._host = _KINDS[parts.scheme], parts.hostname
+        self._path = parts.path.rstrip("/").removesuffix("/v1")
+        self._timeout_s = timeout_s
+        self.model = model or self._only()
+
+    def post(self, path: str, body: bytes) -> bytes:
+        """Return the body of the answer to a request.
+
+        Raises:
+            UnavailableError: there is none in time, it is too long, or an error.
+        """
+        return self._call("POST", path, body)
+
+    def _only(self) -> str:
+        try:
+            known = msgspec.json.decode(self._call("GET", "/v1/models", None), type=_Models).data
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise FormatError(f"{self.url}/v1/models: {error}") from error
+        if len(known) != 1:
+            raise ConfigurationError(f"{self.url} serves {len(known)} models; name one")
+        return known[0].id
+
+    def _call(self, method: str, path: str, body: bytes | None) -> bytes:
+        connection = self._kind(self._host, self._port, timeout=self._timeout_s)
+        overdue = threading.Timer(self._timeout_s, lambda: _cut(connection))
+        overdue.start()
+        try:
+            headers = {"Content-Type": "application/json"}
+            connection.request(method, self._path + path, body, headers)
+            answer = connection.getresponse()
+            content = answer.read(MAX_ANSWER_BYTES + 1)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise UnavailableError(f"{self.url}{path}: {error or type(error).__name__}") from error
+        finally:
+            overdue.cancel()
+            connection.close()
+        if len(content) > MAX_ANSWER_BYTES:
+            raise UnavailableError(f"{self.url}{path}: more than {MAX_ANSWER_BYTES} bytes")
+        if answer.status != 200:
+            said = content[:200].decode("utf-8", "replace")
+            raise UnavailableError(f"{self.url}{path}: HTTP {answer.status}: {said}")
+        return bytes(content)
+
+
+def _cut(connection: http.client.HTTPConnection) -> None:
+    """End a connection whose time is up, whoever reads from it."""
+    if connection.sock is not None:
+        with contextlib.suppress(OSError):  # it is closed already
+            connection.sock.shutdown(socket.SHUT_RDWR)
