@@ -7,7 +7,7 @@ scores alone make the null; those of cheats say how many tokens each needs to be
 import hashlib
 import math
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -18,17 +18,20 @@ from numpy.typing import NDArray
 from lydite.engines.weights import check_manifest
 from lydite.errors import Reason
 from lydite.evidence.tokens.reference import (
+    CHANNELS,
     MARGIN,
     SURPRISAL,
     Reference,
     bin_of,
+    digest,
 )
 from lydite.evidence.tokens.sampling import Sampling
-from lydite.laboratory.streams import log_path, margin_path, seed_of, surprisal_path
-from lydite.messages.calibration import Alternative, Binned, Histogram, Provenance
+from lydite.laboratory.crossings import crossings
+from lydite.laboratory.streams import seed_of
+from lydite.messages.calibration import Alternative, Binned, Cheat, Histogram, Provenance
 from lydite.messages.finding import Finding, Measure
 from lydite.messages.tier import Tier
-from lydite.statistics.power import first_crossing, tokens_for_power
+from lydite.statistics.power import tokens_for_power
 
 DATA = Path("data/reference/tokens")
 MODELS = Path("models")
@@ -37,17 +40,10 @@ SCRIPTS = ("calibrate_tokens.py", "run_cells.py", "derive_reference.py")
 TOKENS_AN_ANSWER = 128
 ERROR_PPM = 1000
 LEVEL_MILLI = 4000
-ONSET = math.log(2)
-"""What it costs, in nats at most, that the cheat may have begun at any audit: from the first
-audit on, the mixture over starts is at least half of the e-value that knows the start."""
-STREAMS, LONGEST = 100, 8000
+STREAMS, LONGEST = 50, 8000
 """Resampled streams a cheat, and their length in tokens, for the power."""
 
-WAYS: Mapping[tuple[str, ...], Callable[[Reference, Sequence[Finding]], Iterator[float]]] = {
-    (f"tokens/{MARGIN}", f"tokens/{SURPRISAL}"): log_path,
-    (f"tokens/{MARGIN}",): margin_path,
-    (f"tokens/{SURPRISAL}",): surprisal_path,
-}
+WAYS = (CHANNELS, CHANNELS[:1], CHANNELS[1:])
 """Which channels tell a cheat: both, averaged, or one alone."""
 
 Raw = dict[str, NDArray[Any]]
@@ -98,9 +94,13 @@ def honest_reference(name: str, raw: Raw, kept: Path) -> Reference:
     margin = Binned(edges=edges_of(noise), histograms=())
     edged = msgspec.structs.replace(blank_reference(name, noise), margin=margin)
     histograms = tuple(histogram(group, answers, edged) for group, answers in groups.items())
+    cheats = tuple(
+        Cheat(name=cheat, counts=histogram(cheat, answers_of(raw, f"cheat/{cheat}"), edged).counts)
+        for cheat in names(raw, "cheat")
+    )
     return msgspec.structs.replace(
         edged,
-        margin=msgspec.structs.replace(margin, histograms=histograms),
+        margin=msgspec.structs.replace(margin, histograms=histograms, cheats=cheats),
         drift_micro=drift_bound(raw),
         provenance=Provenance(
             script=hashlib.sha256(b"".join(map(Path.read_bytes, scripts()))).hexdigest(),
@@ -151,18 +151,23 @@ def drift_bound(raw: Raw) -> int:
 
 def alternatives(name: str, raw: Raw, reference: Reference) -> Iterator[Alternative]:
     """Yield for every cheat and way to tell it how many tokens do, if 8000 do nine times in ten."""
-    level = LEVEL_MILLI / 1000 * math.log(10) + ONSET
     for cheat in names(raw, "cheat"):
-        answers = answers_of(raw, f"cheat/{cheat}")
+        answers = scored_against(reference, answers_of(raw, f"cheat/{cheat}"))
         dice = random.Random(seed_of("power", name, cheat))
         streams = [resampled(answers, dice) for _ in range(STREAMS)]
-        for channels, path in WAYS.items():
-            crossings = [first_crossing(path(reference, stream), level) for stream in streams]
-            tokens = tokens_for_power(crossings)
+        found = [crossings(reference, stream, WAYS, LEVEL_MILLI / 1000) for stream in streams]
+        for channels, column in zip(WAYS, zip(*found, strict=True), strict=True):
+            tokens = tokens_for_power(column)
             if tokens is not None:
                 yield Alternative(
                     name=cheat, channels=channels, log10_level_milli=LEVEL_MILLI, tokens=tokens
                 )
+
+
+def scored_against(reference: Reference, answers: Sequence[Finding]) -> list[Finding]:
+    """Return the answers as if they had been scored against ``reference``: scores are the same."""
+    name = digest(reference)
+    return [msgspec.structs.replace(answer, reference=name) for answer in answers]
 
 
 def resampled(answers: Sequence[Finding], dice: random.Random) -> list[Finding]:

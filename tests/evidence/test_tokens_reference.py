@@ -1,6 +1,9 @@
 import math
 import random
 import time
+from collections.abc import Callable
+from functools import partial
+from statistics import mean
 
 import msgspec
 import pytest
@@ -10,11 +13,11 @@ from hypothesis import strategies as st
 from lydite.errors import FormatError, Reason, VerificationError
 from lydite.evidence.tokens import reference as room
 from lydite.evidence.tokens.reference import Reference
-from lydite.messages.calibration import Binned, Histogram, Provenance
+from lydite.messages.calibration import Binned, Cheat, Histogram, Provenance
 from lydite.messages.canonical import encode
 from lydite.messages.finding import Finding, Measure
 from lydite.messages.tier import Tier
-from lydite.statistics import betting, bins, onset
+from lydite.statistics import betting, bins, channel, nearest, shares
 
 
 def histogram(name: str, rows: list[list[int]]) -> Histogram:
@@ -108,30 +111,71 @@ def test_channels_are_recomputed_from_the_recorded_integers_alone() -> None:
         kind="tpm", tier=Tier.NONE, reason=Reason.RECORDED, measures=findings[0].measures
     )
     channels = room.channel_log10_e(REFERENCE, [findings[0], nothing, other, findings[1]])
-    null = room.null(REFERENCE)
-    margin = [bins.log_e([2, 1, 0, 1, 1], null), bins.log_e([0, 0, 0, 0, 1], null)]
-    surprisal = [betting.log_e([100, -5_000, 900_000], 700), betting.log_e([900_000], 700)]
+    assert channels == room.channel_log10_e(REFERENCE, findings)
+    margins = channel.log_e([[2, 1, 0, 1, 0], [0, 0, 0, 0, 1]], room.null(REFERENCE))
+    surprisals = channel.log_e_centred([[100, -5_000], [900_000]], 700)
     assert channels == (
-        ("tokens/margin", pytest.approx(onset.log_mixture(margin) / math.log(10))),
-        ("tokens/surprisal", pytest.approx(onset.log_mixture(surprisal) / math.log(10))),
+        ("tokens/margin", pytest.approx(margins / math.log(10))),
+        ("tokens/surprisal", pytest.approx(surprisals / math.log(10))),
     )
 
 
-@given(st.lists(st.lists(st.sampled_from([0, 0, 3, 60_000, room.OUTSIDE]), max_size=3), max_size=5))
-def test_the_start_of_a_cheat_is_mixed_over_by_its_definition(steps: list[list[int]]) -> None:
-    findings = [finding(margins, [9_000 * len(margins)] * len(margins)) for margins in steps]
+@pytest.mark.parametrize("cheats", [(), (Cheat(name="known", counts=(90, 0, 5, 5, 0)),)])
+@given(
+    steps=st.lists(
+        st.lists(st.sampled_from([0, 0, 3, 60_000, room.OUTSIDE]), max_size=3), max_size=5
+    )
+)
+def test_every_bet_is_mixed_over_every_start_by_its_definition(
+    cheats: tuple[Cheat, ...], steps: list[list[int]]
+) -> None:
+    """Starts before the first answer, shares of answers, known cheats: products and sums only."""
+    reference = REPLACE(REFERENCE, margin=REPLACE(MARGIN, cheats=cheats))
+    findings = [finding(m, [9_000 * len(m)] * len(m), reference) for m in steps]
     scored = [f for f in findings if f.values("margin")]
-    e_margin, e_surprisal = [], []
-    for k in range(len(scored)):
-        margins = [v for f in scored[k:] for v in f.values("margin")]
-        surprisals = [v for f in scored[k:] for v in f.values("surprisal")]
-        weight = 1 / ((k + 1) * (k + 2))
-        bins_ = [sum(room.bin_of(REFERENCE, m) == b for m in margins) for b in range(5)]
-        e_margin.append(weight * math.exp(bins.log_e(bins_, room.null(REFERENCE))))
-        e_surprisal.append(weight * math.exp(betting.log_e(surprisals, 700)))
-    rest = 1 / (len(scored) + 1)
-    levels = [10**value for _, value in room.channel_log10_e(REFERENCE, findings)]
-    assert levels == pytest.approx([sum(e_margin) + rest, sum(e_surprisal) + rest], rel=1e-9)
+    null = room.null(reference)
+
+    def learnt(some: list[Finding]) -> float:
+        margins = [v for f in some for v in f.values("margin")]
+        places = [sum(room.bin_of(reference, m) == b for m in margins) for b in range(5)]
+        return math.exp(bins.log_e(places, null))
+
+    def known(some: list[Finding], cheat: Cheat) -> float:
+        bet = nearest.log_ratios(nearest.smoothed(cheat.counts), null)
+        return math.prod(
+            math.exp(bet[room.bin_of(reference, m)]) for f in some for m in f.values("margin")
+        )
+
+    def one(answer: Finding) -> float:
+        return mean([learnt([answer]), *(known([answer], cheat) for cheat in cheats)])
+
+    def centred(some: list[Finding]) -> float:
+        return math.exp(betting.log_e([v for f in some for v in f.values("surprisal")], 700))
+
+    margin = [mixed(scored, learnt), shared(scored, one)]
+    margin += [mean([mixed(scored, partial(known, cheat=c)) for c in cheats])] if cheats else []
+    surprisal = [mixed(scored, centred), shared(scored, lambda answer: centred([answer]))]
+    levels = [10**value for _, value in room.channel_log10_e(reference, findings)]
+    assert levels == pytest.approx([mean(margin), mean(surprisal)], rel=1e-9)
+
+
+def mixed(steps: list[Finding], e_value: Callable[[list[Finding]], float]) -> float:
+    """The mixture over the first answer that is bet on."""
+    begun = [e_value(steps[k:]) / ((k + 1) * (k + 2)) for k in range(len(steps))]
+    return sum(begun) + 1 / (len(steps) + 1)
+
+
+def shared(steps: list[Finding], e_value: Callable[[Finding], float]) -> float:
+    """The same of bets on a share of the answers."""
+    return mean(
+        [
+            mixed(
+                steps,
+                lambda some, share=share: math.prod(1 - share + share * e_value(f) for f in some),
+            )
+            for share in shares.SHARES
+        ]
+    )
 
 
 def test_a_long_honest_past_pays_for_little_of_a_later_cheat() -> None:

@@ -33,7 +33,7 @@ class Policy(Message, frozen=True, kw_only=True):
     """
 
     name: Word
-    method: Literal["lydite/onset-average/v1"] = "lydite/onset-average/v1"
+    method: Literal["lydite/bets-average/v2"] = "lydite/bets-average/v2"
     mandatory: tuple[Word, ...]
     weights: tuple[Weight, ...]
     alternatives: tuple[Word, ...]

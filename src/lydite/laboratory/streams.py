@@ -13,7 +13,13 @@ from typing import Any, NamedTuple
 from lydite.engines.protocol import Codec, Engine, Job
 from lydite.evidence.tokens import verifier
 from lydite.evidence.tokens.claims import Claims
-from lydite.evidence.tokens.reference import MARGIN, SURPRISAL, Reference, bin_of, null
+from lydite.evidence.tokens.reference import (
+    MARGIN,
+    SURPRISAL,
+    Reference,
+    bin_of,
+    null,
+)
 from lydite.evidence.tokens.sampling import Sampling
 from lydite.messages.finding import Finding
 from lydite.statistics import betting, bins

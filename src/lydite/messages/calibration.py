@@ -27,6 +27,14 @@ class Histogram(Message, frozen=True, kw_only=True):
     """Sum over responses of their tokens times their tokens in each bin."""
 
 
+class Cheat(Message, frozen=True, kw_only=True):
+    """How the scores of one cheat that was measured fall into the bins: what is bet on."""
+
+    name: Word
+    counts: tuple[Count, ...]
+    """Tokens in each bin."""
+
+
 class Binned(Message, frozen=True, kw_only=True):
     """One channel whose scores fall into bins, and how honest implementations fill them."""
 
@@ -34,6 +42,8 @@ class Binned(Message, frozen=True, kw_only=True):
     """Where the bins begin, ascending; below the first is bin 0."""
     histograms: tuple[Histogram, ...]
     """The honest implementations; the null is the worst of them in every bin."""
+    cheats: tuple[Cheat, ...] = ()
+    """Bets on these need fewer tokens than one that learns; the null does not depend on them."""
 
 
 class Alternative(Message, frozen=True, kw_only=True):

@@ -5,9 +5,13 @@ worst of those that are accepted, each with the error of its own calibration. Kn
 models or of what a bin means.
 """
 
+from collections.abc import Sequence
+
 from lydite.errors import FormatError
 from lydite.messages.calibration import Binned, Histogram
+from lydite.statistics import channel as betting
 from lydite.statistics import rates
+from lydite.statistics.nearest import smoothed
 
 
 def ceilings(channel: Binned, bins: int, error_ppm: int) -> tuple[float, ...]:
@@ -26,6 +30,18 @@ def ceilings(channel: Binned, bins: int, error_ppm: int) -> tuple[float, ...]:
     z = rates.quantile(error_ppm / 1e6, bins * len(channel.histograms))
     columns = zip(*(_ceilings(one, bins, z) for one in channel.histograms), strict=True)
     return tuple(max(column) for column in columns)
+
+
+def log_e(channel: Binned, answers: Sequence[Sequence[int]], null: Sequence[float]) -> float:
+    """Return the log e-value of ``answers[i][b]`` scores of answer i in bin b: all bets averaged.
+
+    ``null`` is what ``ceilings`` made of the channel; the guarantee is that of
+    ``statistics.channel``, whose bets on named cheats are those on ``channel.cheats``.
+
+    Raises:
+        FormatError: an answer or a cheat has other bins than the null.
+    """
+    return betting.log_e(answers, null, [smoothed(cheat.counts) for cheat in channel.cheats])
 
 
 def _ceilings(histogram: Histogram, bins: int, z: float) -> list[float]:

@@ -18,7 +18,7 @@ from lydite.evidence.activations.spec import RESIDUES, Spec
 from lydite.messages.calibration import Alternative, Binned, Provenance
 from lydite.messages.canonical import Count, Hex32, Message, Word, decode, encode
 from lydite.messages.finding import Finding
-from lydite.statistics import bins, composite, onset
+from lydite.statistics import bins, composite
 
 KIND = "activations"
 SKETCH, INNER = "sketch", "inner"
@@ -116,10 +116,10 @@ def channel_log10_e(
 ) -> tuple[tuple[str, float], ...]:
     """Return log10 of the e-value of each channel, from the integers that findings record.
 
-    ``findings`` are those on one provider in the order of the log. Each channel is the mixture
-    over starts of ``statistics.onset``, one finding a step; within a finding the order of the
-    scores does not matter. Findings of other kinds, or without scores, count for nothing and are
-    no step.
+    ``findings`` are those on one provider in the order of the log. Each channel averages the bets
+    of ``statistics.channel``, each mixed over starts, one finding a step; within a finding the
+    order of the scores does not matter. Findings of other kinds, or without scores, count for
+    nothing and are no step.
 
     Guarantee: for a provider that runs an implementation within this reference, the probability
     that a channel ever reaches 1/alpha is at most alpha, however long it is watched. Merge
@@ -143,8 +143,8 @@ def channel_log10_e(
     levels = []
     for measure, known, ceilings in channels:
         steps = [bins.count(known.edges, _checked(f.values(measure), highest)) for f in scored]
-        level = onset.log_mixture(bins.suffixes(steps, ceilings)) / math.log(10)
-        levels.append((f"{KIND}/{measure}", level))
+        level = composite.log_e(known, steps, ceilings)
+        levels.append((f"{KIND}/{measure}", level / math.log(10)))
     return tuple(levels)
 
 

@@ -21,8 +21,8 @@ from lydite.messages.canonical import Hex32, Message, Word, decode, encode
 from lydite.messages.declaration import Sampler
 from lydite.messages.finding import Finding
 from lydite.messages.stack import Stack
-from lydite.statistics import betting, bins, composite, onset
-from lydite.statistics.merging import log_mean
+from lydite.statistics import bins, composite
+from lydite.statistics.channel import log_e_centred
 
 KIND = "tokens"
 MARGIN, SURPRISAL, RESIDUAL = "margin", "surprisal", "residual"
@@ -173,10 +173,10 @@ def channel_log10_e(
 ) -> tuple[tuple[str, float], ...]:
     """Return log10 of the e-value of each channel, from the integers that findings record.
 
-    ``findings`` are those on one provider in the order of the log. Each channel is the mixture
-    over starts of ``statistics.onset``, one finding a step, so that an honest past does not pay
-    for a later cheat; within a finding the order of the scores does not matter. Findings of other
-    kinds, or without scores, count for nothing and are no step.
+    ``findings`` are those on one provider in the order of the log. Each channel averages the bets
+    of ``statistics.channel``, each mixed over starts, one finding a step, so that neither an honest
+    past nor honest answers in between pay for a cheat; within a finding the order of the scores
+    does not matter. Findings of other kinds, or without scores, count for nothing and are no step.
 
     Guarantee: for a provider that runs an implementation within this reference, the probability
     that a channel ever reaches 1/alpha is at most alpha, however long it is watched. Merge
@@ -193,15 +193,15 @@ def channel_log10_e(
             raise VerificationError(
                 Reason.UNKNOWN_REFERENCE, f"scores made against {finding.reference}, not {name}"
             )
+    margins = [count(reference, f.values(MARGIN)) for f in scored]
     logs = {
-        MARGIN: _margins(reference, [f.values(MARGIN) for f in scored]),
-        SURPRISAL: _surprisals(reference, [f.values(SURPRISAL) for f in scored]),
+        MARGIN: composite.log_e(reference.margin, margins, null(reference)),
+        SURPRISAL: log_e_centred([f.values(SURPRISAL) for f in scored], reference.drift_micro),
     }
-    if reference.residual is not None:
-        logs[RESIDUAL] = _residuals(reference.residual, residual_null(reference), scored)
-    return tuple(
-        (f"{KIND}/{name}", onset.log_mixture(steps) / math.log(10)) for name, steps in logs.items()
-    )
+    if (known := reference.residual) is not None:
+        counts = [bins.count(known.edges, _checked(f.values(RESIDUAL))) for f in scored]
+        logs[RESIDUAL] = composite.log_e(known, counts, residual_null(reference))
+    return tuple((f"{KIND}/{name}", level / math.log(10)) for name, level in logs.items())
 
 
 def count(reference: Reference, margins_micro: Sequence[int]) -> tuple[int, ...]:
@@ -212,31 +212,7 @@ def count(reference: Reference, margins_micro: Sequence[int]) -> tuple[int, ...]
     return tuple(counted)
 
 
-def _margins(reference: Reference, steps: Sequence[Sequence[int]]) -> list[float]:
-    """Return for each step the log e-value of the margins from there on."""
-    return bins.suffixes([count(reference, margins) for margins in steps], null(reference))
-
-
-def _residuals(
-    known: Binned, ceilings: tuple[float, ...], scored: Sequence[Finding]
-) -> list[float]:
-    """Return for each step the log e-value of the residuals from there on."""
-    counts = [bins.count(known.edges, _checked(f.values(RESIDUAL))) for f in scored]
-    return bins.suffixes(counts, ceilings)
-
-
 def _checked(residuals: Sequence[int]) -> Sequence[int]:
     if residuals and not 0 <= min(residuals) <= max(residuals) <= RESIDUAL_CAP_MICRO:
         raise FormatError(f"a residual lies outside 0 to {RESIDUAL_CAP_MICRO} micro-nats")
     return residuals
-
-
-def _surprisals(reference: Reference, steps: Sequence[Sequence[int]]) -> list[float]:
-    """Return for each step the log e-value of the surprisals from there on."""
-    totals = (0.0,) * len(betting.BETS)
-    logs = []
-    for surprisals in reversed(steps):
-        more = betting.log_wealths(surprisals, reference.drift_micro)
-        totals = tuple(have + new for have, new in zip(totals, more, strict=True))
-        logs.append(log_mean(totals))
-    return logs[::-1]
