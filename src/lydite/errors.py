@@ -94,6 +94,8 @@ class Reason(enum.StrEnum):
     """The client chose seed or temperature 0, hence the outcome: it is held against nobody."""
     UNCALIBRATED = "uncalibrated"
     """The Reference Value says nothing about answers that are sampled in this way."""
+    OTHER_NUMERICS = "other-numerics"
+    """The scores differ, on a declared stack that no honest measurement of the null covers."""
     NOT_COMPARED = "not-compared"
     """The evidence stands, but was not compared with the bytes that it is about."""
     UNSUPPORTED = "unsupported"

@@ -8,7 +8,7 @@ the verdict states.
 
 import collections
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import msgspec
 
@@ -18,16 +18,20 @@ from lydite.appraisal.references import JUDGED, Reference
 from lydite.errors import FormatError, Reason
 from lydite.messages.audit import Channel, Skip, Verdict
 from lydite.messages.calibration import Alternative
+from lydite.messages.declaration import Declaration
 from lydite.messages.finding import Finding
 from lydite.messages.tier import Tier
-from lydite.statistics.merging import log_average
+from lydite.statistics.merging import log_average, log_sum
 
 _NO_ANSWER = Reason.UPSTREAM_FAILED
 """A client that got an error was served nothing, so there was nothing to examine."""
 
 
 def decide(
-    policy: Policy, references: Sequence[Reference], audits: Sequence[Sequence[Finding]]
+    policy: Policy,
+    references: Sequence[Reference],
+    audits: Sequence[Sequence[Finding]],
+    declared: Declaration | None = None,
 ) -> Verdict:
     """Judge one provider by the findings on each drawn receipt, in log order.
 
@@ -38,6 +42,9 @@ def decide(
     5. Only enough tokens, scored on enough of the answers, can affirm. An answer is scored if every
        mandatory kind of evidence has some measure of it that the policy weighs; tokens are counted
        on the channels that tell the hardest of the alternatives.
+
+    Scores accuse only where the reference covers the stack that is ``declared`` (its numerics were
+    measured); elsewhere the same scores warn, as an honest machine might give them.
     """
     findings = [finding for audit in audits for finding in audit if finding.kind in JUDGED]
     recorded = [finding for finding in findings if finding.reason is Reason.RECORDED]
@@ -58,7 +65,8 @@ def decide(
         tokens_needed=needed,
         skipped=_skips(policy, audits),
     )
-    tier, reason = _judge(policy, findings, verdict)
+    kinds = yardsticks.covered(references, declared)
+    tier, reason = _judge(policy, findings, verdict, kinds)
     return msgspec.structs.replace(verdict, tier=tier, reason=reason)
 
 
@@ -121,12 +129,16 @@ def _sizes(recorded: Sequence[Finding]) -> dict[str, int]:
     return dict(sizes)
 
 
-def _judge(policy: Policy, findings: Sequence[Finding], verdict: Verdict) -> tuple[Tier, Reason]:
+def _judge(
+    policy: Policy, findings: Sequence[Finding], verdict: Verdict, kinds: Collection[str]
+) -> tuple[Tier, Reason]:
     false = next((f for f in findings if f.tier is Tier.CONTRAINDICATED), None)
     if false is not None:
         return Tier.CONTRAINDICATED, false.reason
     if verdict.log10_e_milli >= policy.accuse_milli:
-        return Tier.CONTRAINDICATED, Reason.INCONSISTENT_TOKENS
+        if _within(verdict.channels, kinds) >= policy.accuse_milli:
+            return Tier.CONTRAINDICATED, Reason.INCONSISTENT_TOKENS
+        return Tier.WARNING, Reason.OTHER_NUMERICS
     answers = max(1, verdict.audited - sum(f.reason is _NO_ANSWER for f in findings))
     odd = [finding.reason for finding in findings if finding.tier is Tier.WARNING]
     if len(odd) * WHOLE_PPM > policy.odd_ppm * answers:
@@ -140,6 +152,16 @@ def _judge(policy: Policy, findings: Sequence[Finding], verdict: Verdict) -> tup
     if verdict.tokens < verdict.tokens_needed:
         return Tier.NONE, Reason.UNDERPOWERED
     return Tier.AFFIRMING, Reason.CONSISTENT
+
+
+def _within(channels: Sequence[Channel], kinds: Collection[str]) -> int:
+    """Return log10 of what the channels of ``kinds`` alone make of the average, in thousandths."""
+    parts = [
+        math.log(channel.weight_ppm / WHOLE_PPM) + channel.log10_e_milli / 1000 * math.log(10)
+        for channel in channels
+        if channel.name.partition("/")[0] in kinds
+    ]
+    return _milli(log_sum(parts or [-math.inf]) / math.log(10))
 
 
 def _commonest(reasons: Sequence[Reason]) -> Reason:

@@ -14,6 +14,7 @@ from lydite.messages.calibration import Alternative
 from lydite.messages.canonical import decode, encode
 from lydite.messages.declaration import Declaration
 from lydite.messages.finding import Finding
+from lydite.messages.stack import Stack
 
 T = TypeVar("T")
 
@@ -118,6 +119,26 @@ def check_fit(declared: Declaration, references: Sequence[Reference]) -> None:
                 f"reference {reference.name} is for weights {reference.weights_root[:16]} and "
                 f"sampler {sampler}, declared are {said.weights_root[:16]} and {said.sampler}",
             )
+
+
+def covered(references: Sequence[Reference], declared: Declaration | None) -> frozenset[str]:
+    """Return the kinds of evidence whose reference was measured on the declared stack.
+
+    A reference that names no stacks covers any. One that does covers a declaration of the same
+    engine, with or without its version, and data type; without a declaration, none.
+    """
+    return frozenset(
+        KINDS[type(reference)].KIND
+        for reference in references
+        if not (stacks := getattr(reference, "stacks", ()))
+        or any(declared is not None and _covers(stack, declared) for stack in stacks)
+    )
+
+
+def _covers(stack: Stack, declared: Declaration) -> bool:
+    said = declared.predicate
+    engines = {stack.engine, f"{stack.engine} {stack.version}"}
+    return said.engine in engines and said.dtype == stack.dtype
 
 
 def levels(references: Sequence[Reference], findings: Sequence[Finding]) -> dict[str, float]:

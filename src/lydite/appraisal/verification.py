@@ -66,7 +66,7 @@ def verify(payload: bytes, trust: Trust, not_before_s: int | None = None) -> Rep
     findings = _audits(bundle, book, epochs)
     silent = _retained(bundle, book, epochs)
     # 8.
-    verdict = decision.decide(bundle.policy, bundle.references, findings)
+    verdict = decision.decide(bundle.policy, bundle.references, findings, declared)
     result = _result(bundle, book, epochs, verdict)
     parts = (tuple(epochs), tuple(draws), silent)
     checked = Checked(anchor, accepted, declared, *parts, bundle.policy, verdict, result)

@@ -108,7 +108,7 @@ class Auditor:
             raise UnavailableError("drawn receipts are waiting for their audit")
         audited = sorted(case.audits)
         findings = [case.audits[number][1].predicate.findings for number in audited]
-        verdict = decision.decide(self._policy, self._bench.references, findings)
+        verdict = decision.decide(self._policy, self._bench.references, findings, case.declaration)
         declared = digest(case.envelope(case.declaration_entry))
         epochs = [statement.predicate for statement in case.epochs.values()]
         result = Result(

@@ -12,6 +12,7 @@ from lydite.cli.files import read_message, write
 from lydite.errors import ConfigurationError
 from lydite.messages import passport as passports
 from lydite.messages.canonical import encode
+from lydite.messages.declaration import SAMPLERS
 from lydite.messages.passport import Passport
 from lydite.numerics import merging
 from lydite.signing import keys
@@ -68,7 +69,7 @@ def add_stack(parser: argparse.ArgumentParser) -> None:
         remote.add_argument(f"--{word}", default="unknown", help=f"its {word}")
     remote.add_argument("--cache-dtype", default="unknown", help="of its key-value cache")
     remote.add_argument(
-        "--sampler", choices=["lydite/v1", "none"], default="lydite/v1", help="its noise adapter"
+        "--sampler", choices=SAMPLERS, default="lydite/v1", help="its noise adapter"
     )
 
 

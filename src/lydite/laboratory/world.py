@@ -40,6 +40,7 @@ from lydite.messages.entry import EntryKind
 from lydite.messages.epoch import Epoch
 from lydite.messages.opening import Opening
 from lydite.messages.retention import Tally
+from lydite.messages.stack import Stack
 from lydite.messages.statement import Sha256, Subject
 from lydite.sampling import beacon, draw, vrf
 from lydite.sampling.beacon import Chain, Round, Scheme
@@ -64,6 +65,7 @@ def key(name: str) -> Signer:
 class World:
     """One provider behind one gateway, and an auditor, on a clock that stands still.
 
+    ``covers`` are the numeric stacks that the Reference Value covers, any if there are none;
     ``cheat`` is what the provider runs instead of the declared ``model``; ``request`` bodies ask
     for temperature 1 unless they say otherwise.
     """
@@ -73,6 +75,7 @@ class World:
         cheat: Bigram | None = None,
         policy: Policy = DEFAULT,
         change: Callable[[Sampling], Sampling] = lambda sampling: sampling,
+        covers: tuple[Stack, ...] = (),
     ) -> None:
         self.now_s = START_S
         self.model = Bigram()
@@ -81,7 +84,7 @@ class World:
         self.provider, self.gateway, self.log_key = key("provider"), key("gateway"), key("log")
         self.vrf_key, self.auditor_key, self.beacon_key = key("vrf"), key("auditor"), key("beacon")
         self.policy = policy
-        self.reference = calibrated(self.model)
+        self.reference = replace(calibrated(self.model), stacks=covers)
         self.tree = Tree()
         self.leaves: list[bytes] = []
         self.envelopes: list[bytes] = []

@@ -11,10 +11,10 @@ class Stack(Message, frozen=True, kw_only=True):
     """One way to run a model. Words, compared letter by letter."""
 
     engine: Word
-    """``transformers``, ``vllm``, ``llama.cpp``."""
+    """As in a declaration: ``lydite transformers``, ``vllm``."""
     version: Word
     dtype: Word
-    """Of weights and arithmetic: ``bf16``."""
+    """Of weights and arithmetic: ``bfloat16``."""
     cache_dtype: Word
     kernels: Word
     """The path through the attention kernels: ``sdpa``, ``eager``, ``flash-attn-3``."""

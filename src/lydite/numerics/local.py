@@ -4,7 +4,7 @@ The one place that knows how a transformers model is run and tapped. Knows nothi
 """
 
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -18,6 +18,10 @@ from lydite.engines.transformers_engine import Dtype, TransformersEngine, load_m
 from lydite.messages.stack import Stack
 from lydite.numerics.measuring import threads
 
+ENGINE = "lydite transformers"
+"""What a declaration calls an engine in this process."""
+NAMES: Mapping[Dtype, str] = {"bf16": "bfloat16", "fp32": "float32"}
+"""What a declaration calls a data type."""
 Attention = Literal["sdpa", "eager"]
 
 
@@ -32,10 +36,10 @@ class Way(NamedTuple):
     def stack(self) -> Stack:
         """Return the stack that this is, on this machine."""
         return Stack(
-            engine="transformers",
+            engine=ENGINE,
             version=transformers.__version__,
-            dtype=self.dtype,
-            cache_dtype=self.dtype,
+            dtype=NAMES[self.dtype],
+            cache_dtype=NAMES[self.dtype],
             kernels=self.attention,
             architecture=platform.machine(),
             parallelism=threads(self.threads),

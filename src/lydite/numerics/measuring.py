@@ -58,9 +58,9 @@ class Measured(NamedTuple):
 def auditor_stack(sampler: str) -> Stack:
     """Return the stack that recomputes, on this machine."""
     return Stack(
-        engine="transformers",
+        engine="lydite transformers",
         version=transformers.__version__,
-        dtype="fp32",
+        dtype="float32",
         cache_dtype="none",
         kernels="sdpa",
         architecture=platform.machine(),
@@ -148,7 +148,7 @@ def blank(weights_root: str, sampler: str, noise_micro: int) -> Reference:
     return Reference(
         name="blank",
         weights_root=weights_root,
-        sampler="none" if sampler == "none" else "lydite/v1",
+        sampler=sampler,
         auditor="fp32 arithmetic on the stored weights, one teacher-forced pass, batch 1",
         margin=Binned(edges=(), histograms=()),
         residual=None,

@@ -9,7 +9,7 @@ and time are arguments. Knows nothing of how passports are made.
 import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple
 
 import msgspec
 
@@ -33,6 +33,8 @@ QUANTILES = (0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995)
 """Where bins of residuals begin: these shares of the tokens of all honest stacks lie below."""
 BINNED = (f"tokens/{MARGIN}", f"tokens/{RESIDUAL}")
 MAX_PASSPORTS = 64
+BETS = 3
+"""A channel averages so many ways to bet (``statistics.channel``), each with an equal share."""
 
 
 class Step(NamedTuple):
@@ -101,7 +103,7 @@ def merge(
     wanted, notes = _channels(known)
     edges = {name: _edges(known, name) for name in wanted}
     # 4. and 5.
-    goal = Goal(log_level=-math.log(level), onset=0)
+    goal = Goal(log_level=-math.log(level), weight=1 / BETS, onset=0)
     against = [passport.predicate for passport in cheats]
     steps = [_step(honest[: count + 1], against, edges, goal) for count in range(len(honest))]
     made = _reference(honest, edges, name)
@@ -280,7 +282,7 @@ def _alternatives(
         for name, at in edges.items():
             table = rows_of(cheat, name, at)
             for channels in ((name,), (name, beside)):
-                shared = goal._replace(weight=1 / len(channels))
+                shared = goal._replace(weight=1 / (BETS * len(channels)))
                 needed = _tokens(table, nulls[name], shared)
                 if needed is not None:
                     yield Alternative(
@@ -302,7 +304,7 @@ def _reference(
     return Reference(
         name=name,
         weights_root=known[0].weights_root,
-        sampler=cast(Any, known[0].stack.sampler),
+        sampler=known[0].stack.sampler,
         auditor=f"{by.engine} {by.dtype} {by.kernels}, {by.shape}, {by.decoding}, {by.batch}",
         margin=margin or _unread(honest),
         residual=residual,
