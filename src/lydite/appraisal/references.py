@@ -10,6 +10,7 @@ from typing import TypeVar
 from lydite.appraisal.trust import Trust
 from lydite.errors import FormatError, Reason, VerificationError
 from lydite.evidence.tokens import reference as tokens
+from lydite.evidence.tokens.reference import UNSEEDED
 from lydite.messages.calibration import Alternative
 from lydite.messages.canonical import decode, encode
 from lydite.messages.declaration import Declaration
@@ -106,11 +107,17 @@ def check_fit(declared: Declaration, references: Sequence[Reference]) -> None:
     """Refuse to judge a declaration by references that are for something else.
 
     Raises:
-        VerificationError: a reference is for other weights or another sampler.
+        VerificationError: a reference is for other weights or another sampler, or repeats draws
+            that nobody can repeat (``Reason.SPECULATIVE``).
 
     **Does not show** that the provider runs what it declares.
     """
     said = declared.predicate
+    if said.decoding == "speculative" and said.sampler != UNSEEDED:
+        raise VerificationError(
+            Reason.SPECULATIVE,
+            f"no seed repeats drafts, so the sampler is none, not {said.sampler}",
+        )
     for reference in references:
         sampler = getattr(reference, "sampler", said.sampler)
         if (said.weights_root, said.sampler) != (reference.weights_root, sampler):

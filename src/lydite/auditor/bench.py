@@ -9,8 +9,9 @@ from lydite.auditor import reading
 from lydite.engines.protocol import Engine
 from lydite.errors import FormatError, Reason, UnavailableError, VerificationError
 from lydite.evidence.tokens import claims as tokens
+from lydite.evidence.tokens import logprobs, verifier
 from lydite.evidence.tokens import reference as tokens_reference
-from lydite.evidence.tokens import verifier
+from lydite.evidence.tokens.logprobs import Served
 from lydite.evidence.tokens.reference import KIND, check_covered
 from lydite.messages import opening as openings
 from lydite.messages.finding import Finding
@@ -39,10 +40,20 @@ class Bench:
         self._second = second
 
     def examine(self, receipt: Receipt, opening: Opening, *, declares_ids: bool) -> list[Finding]:
-        """Return the findings of every kind of evidence on one drawn receipt."""
-        return [examine(KIND, lambda: self._tokens(receipt, opening, declares_ids=declares_ids))]
+        """Return the findings of every kind of evidence on one drawn receipt.
 
-    def _tokens(self, receipt: Receipt, opening: Opening, *, declares_ids: bool) -> Finding:
+        Of the log-probabilities that an answer gives a finding of their own tells, if they cannot
+        be read: its tokens are scored all the same.
+        """
+        beside: list[Finding] = []
+        tokens = examine(
+            KIND, lambda: self._tokens(receipt, opening, beside, declares_ids=declares_ids)
+        )
+        return [tokens, *beside]
+
+    def _tokens(
+        self, receipt: Receipt, opening: Opening, beside: list[Finding], *, declares_ids: bool
+    ) -> Finding:
         """Recompute one answer by a teacher-forced pass and record its scores.
 
         1. The opening is what the receipt commits to; that it is not is the gateway's doing.
@@ -65,7 +76,7 @@ class Bench:
         if not exchange.output_ids:
             raise UnavailableError("an answer of no tokens", Reason.NO_TOKEN_IDS)
         seed = reading.seed(opening, receipt.predicate.request.commitment)
-        claimed = tokens.claims(exchange, prompt_ids, seed)
+        claimed = tokens.claims(exchange, prompt_ids, seed, _served(asked, exchange, beside))
         # 4. and 5.
         fault = self._fault(exchange, claimed)
         # 6.
@@ -100,6 +111,22 @@ class Bench:
             return finding
         others = self._second.recompute(claimed.prompt_ids, claimed.output_ids).logits
         return verifier.keep(finding, verifier.settled(logits, others, self._reference))
+
+
+def _served(asked: tokens.Asked, exchange: tokens.Exchange, beside: list[Finding]) -> Served | None:
+    """Return the log-probabilities of an answer; add to ``beside`` why there are none to be read.
+
+    Where nobody asked for any, an answer may well have none. One that gives what no honest server
+    gives is odd whoever asked.
+    """
+    try:
+        return logprobs.read(exchange.logprobs, exchange.output_ids, chat=asked.chat)
+    except UnavailableError as error:
+        if asked.scored:
+            beside.append(Finding(kind=KIND, tier=Tier.NONE, reason=error.reason))
+    except FormatError as error:
+        beside.append(Finding(kind=KIND, tier=Tier.WARNING, reason=error.reason))
+    return None
 
 
 def _odd(

@@ -71,6 +71,9 @@ def _configure_init(init: argparse.ArgumentParser) -> None:
     init.add_argument("--engine", default="lydite transformers", help="declared engine")
     init.add_argument("--sampler", default=SAMPLERS[0], choices=SAMPLERS, help="declared sampler")
     init.add_argument(
+        "--speculative", action="store_true", help="declare that a cheaper model drafts"
+    )
+    init.add_argument(
         "--no-token-ids",
         dest="token_ids",
         action="store_false",
@@ -231,6 +234,8 @@ def _witnesses(path: Path | None) -> tuple[str, tuple[settings.Witness, ...]]:
 
 def _declaration(arguments: argparse.Namespace, root: str, provider: Signer) -> bytes:
     name = arguments.model.resolve().name
+    if arguments.speculative and arguments.sampler != "none":
+        raise ConfigurationError("no seed repeats speculative decoding: declare --sampler none")
     statement = Declaration(
         subject=(Subject(name=name, digest=Sha256(sha256=root)),),
         predicate=Predicate(
@@ -241,6 +246,7 @@ def _declaration(arguments: argparse.Namespace, root: str, provider: Signer) -> 
             sampler=arguments.sampler,
             token_ids=arguments.token_ids,
             provider=provider.keyid,
+            decoding="speculative" if arguments.speculative else "sequential",
         ),
     )
     return sign_envelope(encode(statement), provider)

@@ -13,13 +13,8 @@ from typing import Any, NamedTuple
 from lydite.engines.protocol import Codec, Engine, Job
 from lydite.evidence.tokens import verifier
 from lydite.evidence.tokens.claims import Claims
-from lydite.evidence.tokens.reference import (
-    MARGIN,
-    SURPRISAL,
-    Reference,
-    bin_of,
-    null,
-)
+from lydite.evidence.tokens.logprobs import Served
+from lydite.evidence.tokens.reference import MARGIN, SURPRISAL, Reference, bin_of, null
 from lydite.evidence.tokens.sampling import Sampling
 from lydite.messages.finding import Finding
 from lydite.statistics import betting, bins
@@ -51,16 +46,23 @@ def seed_of(*names: object) -> int:
 
 
 def ask(
-    engine: Engine, questions: Sequence[Question], *, at_once: int | None = None
+    engine: Engine,
+    questions: Sequence[Question],
+    *,
+    at_once: int | None = None,
+    scored: bool = False,
 ) -> list[Claims]:
-    """Let ``engine`` answer all questions, in groups of ``at_once`` (None: all together)."""
+    """Let ``engine`` answer all questions, in groups of ``at_once`` (None: all together).
+
+    ``scored``: each token's log-probability is asked for, and comes as a server writes it.
+    """
     size = at_once or max(len(questions), 1)
     groups = [questions[i : i + size] for i in range(0, len(questions), size)]
 
     async def all_of_them() -> list[Claims]:
         answers: list[Claims] = []
         for group in groups:
-            answers += await asyncio.gather(*(_answer(engine, question) for question in group))
+            answers += await asyncio.gather(*(_answer(engine, one, scored) for one in group))
         return answers
 
     return asyncio.run(all_of_them())
@@ -104,18 +106,21 @@ def log10(nats: float) -> float:
     return nats / math.log(10)
 
 
-async def _answer(engine: Engine, question: Question) -> Claims:
+async def _answer(engine: Engine, question: Question, scored: bool) -> Claims:
     job = Job(
         request_id=str(question.seed),
         prompt_ids=question.prompt_ids,
         sampling=question.sampling,
         seed=question.seed,
         noise_position=len(question.prompt_ids) - 1,
+        top_logprobs=0 if scored else None,
     )
-    output = [token async for piece in engine.generate(job) for token in piece.token_ids]
+    pieces = [piece async for piece in engine.generate(job)]
+    values = tuple(one.logprob for piece in pieces for one in piece.logprobs)
     return Claims(
         prompt_ids=question.prompt_ids,
-        output_ids=tuple(output),
+        output_ids=tuple(token for piece in pieces for token in piece.token_ids),
         sampling=question.sampling,
         seed=question.seed,
+        served=Served(values=values, unit=0.0) if scored else None,
     )

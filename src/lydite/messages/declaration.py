@@ -30,7 +30,7 @@ Sampler = Annotated[
 """What a sampler is called."""
 
 
-class Predicate(Message, frozen=True, kw_only=True):
+class Predicate(Message, frozen=True, kw_only=True, omit_defaults=True):
     """The declared model and execution.
 
     ``sampler`` names a noise adapter, one of ``SAMPLERS``, or ``none`` where the answer cannot be
@@ -44,6 +44,9 @@ class Predicate(Message, frozen=True, kw_only=True):
     sampler: Sampler
     token_ids: bool
     provider: Word
+    decoding: Literal["sequential", "speculative"] = "sequential"
+    """Whether a cheaper model drafts, whose tokens are kept or replaced by draws of their own: then
+    no seed repeats an answer. Left out of the spelling where it is ``sequential``."""
 
 
 class Declaration(Message, frozen=True, kw_only=True):

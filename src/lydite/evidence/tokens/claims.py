@@ -8,7 +8,6 @@ fields that are known to leave the draw alone, or to change it as we repeat. Of 
 one text is read, where every client of its API reads it; one that shows another is refused.
 """
 
-import codecs
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeVar
@@ -16,11 +15,12 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 
 from lydite.errors import FormatError, Reason, UnavailableError, VerificationError
+from lydite.evidence.tokens.events import DONE, events_of
+from lydite.evidence.tokens.logprobs import Served
 from lydite.evidence.tokens.sampling import UNDERSTOOD, Sampling, from_request
 
 T = TypeVar("T")
 TokenId = Annotated[int, msgspec.Meta(ge=0, lt=1 << 31)]
-_DONE = b"[DONE]"
 _SHAPE = {"choices", "error", "index", "finish_reason", "message", "delta"}
 _NAMES = _SHAPE | {"content", "role", "text", "token_ids"}
 """What clients read of an answer, some of them in any case."""
@@ -70,6 +70,8 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the answer is to be an event stream; the bytes of the answer do not decide it."""
     model: str | None = None
     """The model that the client named, if any: a server may have several."""
+    scored: bool = False
+    """Whether the answer is to give the log-probabilities of its tokens."""
 
 
 class Exchange(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,6 +87,9 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
     finish_reason: str | None
     complete: bool
     """False when a stream ended before it said that it was done; the tokens so far still count."""
+    logprobs: tuple[Any, ...] = ()
+    """What each part of the answer says of the log-probabilities of its tokens, if it does, as it
+    does; ``logprobs.read`` reads it."""
 
 
 class Claims(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,6 +99,8 @@ class Claims(msgspec.Struct, frozen=True, kw_only=True):
     output_ids: tuple[TokenId, ...]
     sampling: Sampling
     seed: int
+    served: Served | None = None
+    """What the answer says of the log-probabilities of its tokens, if it does."""
 
 
 class _Choice(msgspec.Struct):
@@ -103,6 +110,7 @@ class _Choice(msgspec.Struct):
     delta: dict[str, Any] | None = None
     token_ids: tuple[TokenId, ...] | None = None
     finish_reason: str | None = None
+    logprobs: Any = None
 
 
 class _Answer(msgspec.Struct):
@@ -130,6 +138,7 @@ class _Completion(msgspec.Struct):
 class _Frame(msgspec.Struct):
     stream: bool | None = None
     model: str | None = None
+    logprobs: Any = None
 
 
 def asked(path: str, request: bytes) -> Asked:
@@ -158,6 +167,7 @@ def asked(path: str, request: bytes) -> Asked:
         chat=chat,
         streamed=bool(frame.stream),
         model=frame.model,
+        scored=frame.logprobs not in (None, False),
     )
 
 
@@ -188,6 +198,7 @@ def answered(asked: Asked, response: bytes) -> Exchange:
         text="".join(texts),
         finish_reason=next((c.finish_reason for c in reversed(choices) if c.finish_reason), None),
         complete=complete,
+        logprobs=tuple(choice.logprobs for choice in choices if choice.logprobs is not None),
     )
 
 
@@ -196,10 +207,13 @@ def from_exchange(path: str, request: bytes, response: bytes) -> Exchange:
     return answered(asked(path, request), response)
 
 
-def claims(exchange: Exchange, prompt_ids: Sequence[int], seed: int) -> Claims:
+def claims(
+    exchange: Exchange, prompt_ids: Sequence[int], seed: int, served: Served | None = None
+) -> Claims:
     """Return the claims of an exchange whose prompt the auditor rendered as ``prompt_ids``.
 
     ``seed`` is the one that the gateway sent along; a seed in the request body wins over it.
+    ``served`` is what ``logprobs.read`` makes of the exchange's log-probabilities.
 
     Raises:
         FormatError: the prompt has no tokens.
@@ -212,6 +226,7 @@ def claims(exchange: Exchange, prompt_ids: Sequence[int], seed: int) -> Claims:
         output_ids=exchange.output_ids,
         sampling=exchange.sampling,
         seed=seed if own is None else own,
+        served=served,
     )
 
 
@@ -304,18 +319,18 @@ def _refuse_twice(names: Sequence[str]) -> None:
 
 def _streamed(response: bytes) -> tuple[list[_Choice], bool]:
     choices: list[_Choice] = []
-    events = _events(response)
+    events = events_of(response)
     for data in events:
-        if data == _DONE:
+        if data == DONE:
             if next(events, None) is not None:
                 raise FormatError("answer: events after the stream said that it was done")
             return choices, True
-        if data.startswith(_DONE):  # some clients stop here, others read on
+        if data.startswith(DONE):  # some clients stop here, others read on
             raise FormatError("answer: an end of the stream that is none", Reason.ODD_ANSWER)
         try:
             choices += _event(data)
         except UnavailableError as error:  # what came before the server failed counts
-            if any(later != _DONE for later in events):  # some clients read on
+            if any(later != DONE for later in events):  # some clients read on
                 raise FormatError("answer: events after an error", Reason.ODD_ANSWER) from error
     return choices, False
 
@@ -325,32 +340,6 @@ def _event(data: bytes) -> list[_Choice]:
     if len(said) > 1:  # clients read the first
         raise FormatError("answer: several choices in one event", Reason.ODD_ANSWER)
     return said
-
-
-def _events(stream: bytes) -> Iterator[bytes]:
-    """Yield the data of each server-sent event; one that a cut stream left unfinished is none.
-
-    Raises:
-        FormatError: a byte order mark, which clients read or skip, or a named event, which they
-            read in ways of their own.
-    """
-    if stream.startswith(codecs.BOM_UTF8):
-        raise FormatError("answer: a byte order mark", Reason.ODD_ANSWER)
-    *lines, rest = stream.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
-    data: list[bytes] = []
-    for line in lines:
-        field, _, value = line.partition(b":")
-        if field != b"data" and len(line.decode("utf-8", "replace").splitlines()) > 1:
-            raise FormatError("answer: a line that some clients read as two", Reason.ODD_ANSWER)
-        if field == b"event":
-            raise FormatError("answer: an event with a name", Reason.ODD_ANSWER)
-        if field == b"data":
-            data.append(value.removeprefix(b" "))
-        elif not line and data:
-            yield b"\n".join(data)
-            data = []
-    if data == [_DONE] or (not data and rest == b"data: " + _DONE):
-        yield _DONE
 
 
 def _text(choice: _Choice, asked: Asked) -> str:

@@ -15,11 +15,14 @@ from lydite.errors import FormatError, Reason
 from lydite.evidence.tokens import noise
 from lydite.evidence.tokens import reference as expected
 from lydite.evidence.tokens.claims import Claims, check_vocabulary
+from lydite.evidence.tokens.logprobs import Served
 from lydite.evidence.tokens.reference import (
     CAP_MICRO,
     KIND,
     MARGIN,
     OUTSIDE,
+    RESIDUAL,
+    RESIDUAL_CAP_MICRO,
     SCALE_MICRO,
     SURPRISAL,
     Reference,
@@ -32,7 +35,7 @@ CLIP_NATS = 6.0
 """Surprisals are clipped here before they are centred."""
 LEADING_NATS = 8.0
 """Tokens this far behind the best one are drawn too rarely to matter to an honest machine."""
-MARGIN_UNIT, SURPRISAL_UNIT = "micro-logit", "micro-nat/6"
+MARGIN_UNIT, SURPRISAL_UNIT, RESIDUAL_UNIT = "micro-logit", "micro-nat/6", "micro-nat"
 
 _Row = NDArray[np.float64]
 _Set = NDArray[np.bool_]
@@ -61,6 +64,10 @@ def verify(claims: Claims, logits: NDArray[np.floating], reference: Reference) -
        p the distribution over C: mean zero for tokens drawn from p, by whatever sampler. Zero for
        a token that the filters may leave or not, the clip for one that is outside.
 
+    4. Residual, where the answer gives log-probabilities: ``|served - recomputed|``, less half of
+       what they were rounded to, at most ten nats. They are those of the unfiltered model at
+       temperature 1, or, on servers so set, those that the token was drawn with: the nearer counts.
+
     The scores are integers in millionths. The tier is always ``NONE``: one answer proves nothing.
     An answer without tokens has measures without values.
 
@@ -81,18 +88,12 @@ def verify(claims: Claims, logits: NDArray[np.floating], reference: Reference) -
     # 1.
     expected.check_covered(reference, claims.sampling)
     _check(claims, logits)
-    # 2. and 3.
-    margins, surprisals = _scores(claims, logits, reference)
-    measures = (
-        Measure(name=MARGIN, unit=MARGIN_UNIT, values=margins),
-        Measure(name=SURPRISAL, unit=SURPRISAL_UNIT, values=surprisals),
-    )
     return Finding(
         kind=KIND,
         tier=Tier.NONE,
         reason=Reason.RECORDED,
         reference=expected.digest(reference),
-        measures=measures[1:] if reference.sampler == expected.UNSEEDED else measures,
+        measures=_measures(claims, logits, reference),
     )
 
 
@@ -164,6 +165,19 @@ def _boundary(scaled: _Row, sampling: Sampling, slack: float) -> float:
     return float(ranked[min(last, ranked.size - 1)])
 
 
+def _measures(
+    claims: Claims, logits: NDArray[np.floating], reference: Reference
+) -> tuple[Measure, ...]:
+    margins, surprisals = _scores(claims, logits, reference)
+    measures = [Measure(name=SURPRISAL, unit=SURPRISAL_UNIT, values=surprisals)]
+    if reference.sampler != expected.UNSEEDED:
+        measures.insert(0, Measure(name=MARGIN, unit=MARGIN_UNIT, values=margins))
+    if claims.served is not None:
+        residuals = _residuals(claims, claims.served, logits, reference.noise_micro / SCALE_MICRO)
+        measures.append(Measure(name=RESIDUAL, unit=RESIDUAL_UNIT, values=residuals))
+    return tuple(measures)
+
+
 def _scores(
     claims: Claims, logits: NDArray[np.floating], reference: Reference
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -230,9 +244,37 @@ def _surprisal(scaled: _Row, token: int, kept: Support) -> int:
     return round(SCALE_MICRO * (value - mean) / CLIP_NATS)
 
 
+def _residuals(
+    claims: Claims, served: Served, logits: NDArray[np.floating], slack: float
+) -> tuple[int, ...]:
+    """Return the residual of each token, in millionths of a nat."""
+    heat = claims.sampling.temperature
+    found = []
+    for token, said, row in zip(claims.output_ids, served.values, logits, strict=True):
+        scaled = row.astype(np.float64) / heat
+        kept = support(scaled, claims.sampling, slack / heat)
+        plain = _log_p(scaled * heat, token, np.ones_like(kept.certain))
+        # Drawn with: which tokens the filters left may hang on a last digit.
+        least, most = (_log_p(scaled, token, some) for some in kept)
+        drawn = min(max(said, min(least, most)), max(least, most))
+        off = min(abs(said - plain), abs(said - drawn)) - served.unit / 2
+        found.append(min(round(SCALE_MICRO * max(off, 0.0)), RESIDUAL_CAP_MICRO))
+    return tuple(found)
+
+
+def _log_p(scaled: _Row, token: int, kept: _Set) -> float:
+    """Return the log-probability of ``token`` among ``kept``, of which it may be one."""
+    among = scaled[kept]
+    high = max(float(among.max(initial=-np.inf)), float(scaled[token]))
+    total = np.exp(among - high).sum() + (0.0 if kept[token] else np.exp(scaled[token] - high))
+    return float(scaled[token]) - high - float(np.log(total))
+
+
 def _check(claims: Claims, logits: NDArray[np.floating]) -> None:
     if logits.ndim != 2 or len(logits) != len(claims.output_ids):
         raise FormatError(f"logits of shape {logits.shape} for {len(claims.output_ids)} tokens")
+    if claims.served is not None and len(claims.served.values) != len(logits):
+        raise FormatError(f"{len(claims.served.values)} log-probabilities for {len(logits)} tokens")
     check_vocabulary(claims, logits.shape[1])
     if not np.isfinite(logits).all():
         raise FormatError("logits that are not finite")
