@@ -362,7 +362,7 @@ def _spoken(said: Mapping[str, Any]) -> str:
     if beside:
         raise FormatError(f"answer: {beside[0]!r} beside its text", Reason.ODD_ANSWER)
     text = said.get("content") or ""
-    if not isinstance(text, str) or said.get("role") not in {None, "", "assistant"}:
+    if not isinstance(text, str) or said.get("role") not in (None, "", "assistant"):
         raise FormatError("answer: not the text of an assistant", Reason.ODD_ANSWER)
     return text
 
