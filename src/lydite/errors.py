@@ -63,7 +63,8 @@ class Reason(enum.StrEnum):
     NO_TRUST_ANCHORS = "no-trust-anchors"
     """Nothing says whom to trust, so nothing can be affirmed."""
     NEEDS_EXTRA = "needs-extra"
-    """This kind of evidence is verified by an extra that is not installed."""
+    """This kind of evidence is verified by an extra that is not installed, or by a Reference Value
+    that nobody named."""
     UNAVAILABLE = "unavailable"
     """The evidence could not be had."""
     EXAMINATION_FAILED = "examination-failed"
@@ -120,6 +121,8 @@ class Reason(enum.StrEnum):
     """What was served is what the declared model leaves behind."""
     INCONSISTENT_TOKENS = "inconsistent-tokens"
     """The declared model would not have produced these tokens, at the level of the policy."""
+    INCONSISTENT_ACTIVATIONS = "inconsistent-activations"
+    """The declared model would not have left these activations, at the level of the policy."""
     RECORDED = "recorded"
     """Scores were measured and recorded; judgement is left to the appraisal."""
     EGRESS_BUDGET = "egress-budget"

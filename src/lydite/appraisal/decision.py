@@ -14,7 +14,7 @@ import msgspec
 
 from lydite.appraisal import references as yardsticks
 from lydite.appraisal.policy import WHOLE_PPM, Policy
-from lydite.appraisal.references import JUDGED, Reference
+from lydite.appraisal.references import Reference
 from lydite.errors import FormatError, Reason
 from lydite.messages.audit import Channel, Skip, Verdict
 from lydite.messages.calibration import Alternative
@@ -22,6 +22,12 @@ from lydite.messages.declaration import Declaration
 from lydite.messages.finding import Finding
 from lydite.messages.tier import Tier
 from lydite.statistics.merging import log_average, log_sum
+
+INCONSISTENT = {
+    "tokens": Reason.INCONSISTENT_TOKENS,
+    "activations": Reason.INCONSISTENT_ACTIVATIONS,
+}
+"""What an accusation is called, by the kind of evidence that carries most of it."""
 
 _NO_ANSWER = Reason.UPSTREAM_FAILED
 """A client that got an error was served nothing, so there was nothing to examine."""
@@ -46,7 +52,8 @@ def decide(
     Scores accuse only where the reference covers the stack that is ``declared`` (its numerics were
     measured); elsewhere the same scores warn, as an honest machine might give them.
     """
-    findings = [finding for audit in audits for finding in audit if finding.kind in JUDGED]
+    judged = yardsticks.kinds(references)
+    findings = [finding for audit in audits for finding in audit if finding.kind in judged]
     recorded = [finding for finding in findings if finding.reason is Reason.RECORDED]
     channels = _channels(policy, references, recorded)
     merged = log_average(
@@ -63,7 +70,7 @@ def decide(
         scored=sum(_scored(policy, audit) for audit in audits),
         tokens=tokens,
         tokens_needed=needed,
-        skipped=_skips(policy, audits),
+        skipped=_skips(policy, judged, audits),
     )
     kinds = yardsticks.covered(references, declared)
     tier, reason = _judge(policy, findings, verdict, kinds)
@@ -137,7 +144,7 @@ def _judge(
         return Tier.CONTRAINDICATED, false.reason
     if verdict.log10_e_milli >= policy.accuse_milli:
         if _within(verdict.channels, kinds) >= policy.accuse_milli:
-            return Tier.CONTRAINDICATED, Reason.INCONSISTENT_TOKENS
+            return Tier.CONTRAINDICATED, INCONSISTENT[_leading(verdict.channels, kinds)]
         return Tier.WARNING, Reason.OTHER_NUMERICS
     answers = max(1, verdict.audited - sum(f.reason is _NO_ANSWER for f in findings))
     odd = [finding.reason for finding in findings if finding.tier is Tier.WARNING]
@@ -146,12 +153,18 @@ def _judge(
     if verdict.log10_e_milli >= policy.suspect_milli:
         return Tier.NONE, Reason.SUSPECTED
     enough = verdict.scored * WHOLE_PPM >= policy.scored_ppm * answers
-    if not enough or not JUDGED.issuperset(policy.mandatory):
+    if not enough:
         silent = [f.reason for f in findings if f.reason not in {Reason.RECORDED, _NO_ANSWER}]
         return Tier.NONE, _commonest(silent)
     if verdict.tokens < verdict.tokens_needed:
         return Tier.NONE, Reason.UNDERPOWERED
     return Tier.AFFIRMING, Reason.CONSISTENT
+
+
+def _leading(channels: Sequence[Channel], kinds: Collection[str]) -> str:
+    """Return the kind of the channel that makes up most of the average, of those in ``kinds``."""
+    named = [(_within([channel], kinds), channel.name.partition("/")[0]) for channel in channels]
+    return max(pair for pair in named if pair[1] in kinds)[1]
 
 
 def _within(channels: Sequence[Channel], kinds: Collection[str]) -> int:
@@ -203,13 +216,15 @@ def _channels(
     )
 
 
-def _skips(policy: Policy, audits: Sequence[Sequence[Finding]]) -> tuple[Skip, ...]:
+def _skips(
+    policy: Policy, judged: Collection[str], audits: Sequence[Sequence[Finding]]
+) -> tuple[Skip, ...]:
     counts: collections.Counter[tuple[str, Reason]] = collections.Counter()
     for audit in audits:
-        counts.update((f.kind, Reason.NEEDS_EXTRA) for f in audit if f.kind not in JUDGED)
-        judged = [f for f in audit if f.kind in JUDGED]
-        counts.update((f.kind, f.reason) for f in judged if f.reason is not Reason.RECORDED)
-        present = {f.kind for f in judged}
+        counts.update((f.kind, Reason.NEEDS_EXTRA) for f in audit if f.kind not in judged)
+        read = [f for f in audit if f.kind in judged]
+        counts.update((f.kind, f.reason) for f in read if f.reason is not Reason.RECORDED)
+        present = {f.kind for f in read}
         counts.update(
             (kind, Reason.UNAVAILABLE) for kind in policy.mandatory if kind not in present
         )

@@ -4,11 +4,12 @@ The one place that knows which kinds those are. Knows nothing of providers or le
 """
 
 import hashlib
-from collections.abc import Sequence
-from typing import TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 from lydite.appraisal.trust import Trust
 from lydite.errors import FormatError, Reason, VerificationError
+from lydite.evidence.activations import reference as activations
 from lydite.evidence.tokens import reference as tokens
 from lydite.evidence.tokens.reference import UNSEEDED
 from lydite.messages.calibration import Alternative
@@ -19,13 +20,23 @@ from lydite.messages.stack import Stack
 
 T = TypeVar("T")
 
-Reference = tokens.Reference
+
+class _Room(NamedTuple):
+    """How one kind of evidence is read: its name, its checks, and its channels."""
+
+    kind: str
+    check: Callable[[Any], None]
+    levels: Callable[[Any, Sequence[Finding]], tuple[tuple[str, float], ...]]
+
+
+Reference = tokens.Reference | activations.Reference
 """A Reference Value of some kind; its ``format`` says which."""
 
-KINDS = {tokens.Reference: tokens}
+KINDS: Mapping[type, _Room] = {
+    tokens.Reference: _Room(tokens.KIND, tokens.check, tokens.channel_log10_e),
+    activations.Reference: _Room(activations.KIND, activations.check, activations.channel_log10_e),
+}
 """What reads the records of each kind."""
-JUDGED = frozenset(room.KIND for room in KINDS.values())
-"""Kinds of evidence whose recorded findings this version judges; others are named skips."""
 
 
 def parse(payload: bytes) -> Reference:
@@ -34,7 +45,7 @@ def parse(payload: bytes) -> Reference:
     Raises:
         FormatError: it is none, or its histograms do not fit its bins.
     """
-    reference: Reference = decode(payload, Reference, limit=1 << 20)
+    reference: Reference = decode(payload, Reference, limit=1 << 20)  # type: ignore[arg-type]
     check(reference)
     return reference
 
@@ -56,6 +67,11 @@ def digest(reference: Reference) -> str:
 def digests(references: Sequence[Reference]) -> tuple[str, ...]:
     """Return the digests of all of them, in their order."""
     return tuple(digest(reference) for reference in references)
+
+
+def kinds(references: Sequence[Reference]) -> frozenset[str]:
+    """Return the kinds of evidence that ``references`` are for."""
+    return frozenset(KINDS[type(reference)].kind for reference in references)
 
 
 def check_set(references: Sequence[Reference]) -> None:
@@ -135,7 +151,7 @@ def covered(references: Sequence[Reference], declared: Declaration | None) -> fr
     engine, with or without its version, and data type; without a declaration, none.
     """
     return frozenset(
-        KINDS[type(reference)].KIND
+        KINDS[type(reference)].kind
         for reference in references
         if not (stacks := getattr(reference, "stacks", ()))
         or any(declared is not None and _covers(stack, declared) for stack in stacks)
@@ -157,7 +173,7 @@ def levels(references: Sequence[Reference], findings: Sequence[Finding]) -> dict
     """
     found: dict[str, float] = {}
     for reference in references:
-        found |= KINDS[type(reference)].channel_log10_e(reference, findings)
+        found |= KINDS[type(reference)].levels(reference, findings)
     return found
 
 

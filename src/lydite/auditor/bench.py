@@ -5,9 +5,11 @@ Recomputes with its own copy of the declared model. Knows nothing of logs, netwo
 
 from lydite.appraisal.examination import examine
 from lydite.appraisal.references import Reference, check_set, of_kind
-from lydite.auditor import reading
+from lydite.auditor import reading, sketching
+from lydite.auditor.sketching import Read
 from lydite.engines.protocol import Engine
 from lydite.errors import FormatError, Reason, UnavailableError, VerificationError
+from lydite.evidence.activations import reference as activations
 from lydite.evidence.tokens import claims as tokens
 from lydite.evidence.tokens import logprobs, verifier
 from lydite.evidence.tokens import reference as tokens_reference
@@ -37,6 +39,7 @@ class Bench:
         self.references = references
         self._engine = engine
         self._reference = of_kind(references, tokens_reference.Reference)
+        self._sketches = next((r for r in references if isinstance(r, activations.Reference)), None)
         self._second = second
 
     def examine(self, receipt: Receipt, opening: Opening, *, declares_ids: bool) -> list[Finding]:
@@ -45,14 +48,20 @@ class Bench:
         Of the log-probabilities that an answer gives a finding of their own tells, if they cannot
         be read: its tokens are scored all the same.
         """
-        beside: list[Finding] = []
-        tokens = examine(
-            KIND, lambda: self._tokens(receipt, opening, beside, declares_ids=declares_ids)
-        )
-        return [tokens, *beside]
+        read = sketching.Read()
+
+        def check() -> Finding:
+            return self._tokens(receipt, opening, read, declares_ids=declares_ids)
+
+        found = [examine(KIND, check), *read.beside]
+        sketches = self._sketches
+        if sketches is not None:
+            kind = activations.KIND
+            found.append(examine(kind, lambda: sketching.examine(receipt, opening, read, sketches)))
+        return found
 
     def _tokens(
-        self, receipt: Receipt, opening: Opening, beside: list[Finding], *, declares_ids: bool
+        self, receipt: Receipt, opening: Opening, read: Read, *, declares_ids: bool
     ) -> Finding:
         """Recompute one answer by a teacher-forced pass and record its scores.
 
@@ -64,7 +73,7 @@ class Bench:
         6. The declared model scores each token.
         """
         # 1. and 2.
-        asked = self._asked(receipt, opening)
+        read.asked = asked = self._asked(receipt, opening)
         if not 200 <= opening.status < 300:
             return _failed(opening)
         prompt_ids = reading.prompt_ids(self._engine, asked)
@@ -76,11 +85,11 @@ class Bench:
         if not exchange.output_ids:
             raise UnavailableError("an answer of no tokens", Reason.NO_TOKEN_IDS)
         seed = reading.seed(opening, receipt.predicate.request.commitment)
-        claimed = tokens.claims(exchange, prompt_ids, seed, _served(asked, exchange, beside))
+        claimed = tokens.claims(exchange, prompt_ids, seed, _served(asked, exchange, read.beside))
         # 4. and 5.
         fault = self._fault(exchange, claimed)
         # 6.
-        return self._scored(claimed) if fault is None else _warning(fault)
+        return self._scored(claimed, read) if fault is None else _warning(fault)
 
     def _asked(self, receipt: Receipt, opening: Opening) -> tokens.Asked:
         try:
@@ -103,14 +112,17 @@ class Bench:
             return None
         return Reason.CUT_SHORT
 
-    def _scored(self, claimed: tokens.Claims) -> Finding:
+    def _scored(self, claimed: tokens.Claims, read: Read) -> Finding:
         """Score the tokens before which honest machines agree."""
-        logits = self._engine.recompute(claimed.prompt_ids, claimed.output_ids).logits
+        both = (claimed.prompt_ids, claimed.output_ids)
+        read.tokens, read.pass_ = claimed, self._engine.recompute(*both)
+        logits = read.pass_.logits
         finding = verifier.verify(claimed, logits, self._reference)
         if self._second is None:
             return finding
-        others = self._second.recompute(claimed.prompt_ids, claimed.output_ids).logits
-        return verifier.keep(finding, verifier.settled(logits, others, self._reference))
+        read.second = self._second.recompute(*both)
+        kept = verifier.settled(logits, read.second.logits, self._reference)
+        return verifier.keep(finding, kept)
 
 
 def _served(asked: tokens.Asked, exchange: tokens.Exchange, beside: list[Finding]) -> Served | None:
