@@ -97,6 +97,7 @@ HONEST: Mapping[str, Callable[[Workshop], Engine]] = {
     "bf16/batch-1": _run("bf16", 1),
     "bf16/2-threads": _run("bf16", 16, 2),
     "fp32/batch-16": _run("fp32", 16),
+    "fp32/batch-64": _run("fp32", 64),
     "fp32/batch-1": _run("fp32", 1),
     "bf16/sdpa-math": _altered(_kernel(SDPBackend.MATH)),
     "bf16/sdpa-flash": _altered(_kernel(SDPBackend.FLASH_ATTENTION)),

@@ -9,6 +9,7 @@ from statistics import NormalDist
 from typing import NamedTuple
 
 from lydite.errors import FormatError
+from lydite.statistics.beta import log_upper
 
 
 class Clusters(NamedTuple):
@@ -61,3 +62,25 @@ def quantile(error: float, comparisons: int) -> float:
     if not 0.0 < error < 1.0 or comparisons < 1:
         raise FormatError("a calibration error lies between 0 and 1")
     return NormalDist().inv_cdf(1.0 - error / comparisons)
+
+
+def highest(hits: int, trials: int, error: float = 0.05) -> float:
+    """Return an upper bound on a chance of which ``hits`` of ``trials`` came true, in [0, 1].
+
+    Exact (Clopper and Pearson): the chance at which so few hits have probability ``error``; for no
+    hits ``1 - error^(1/trials)``. Found by halving, to 2^-50.
+
+    Raises:
+        FormatError: counts that are none, or an error not between 0 and 1.
+    """
+    if not 0 <= hits <= trials or trials < 1 or not 0.0 < error < 1.0:
+        raise FormatError(f"a rate of {hits} in {trials} trials with error {error}")
+    if hits == trials:
+        return 1.0
+    whole = log_upper(0.0, hits + 1.0, float(trials - hits))
+    low, high = 0.0, 1.0
+    for _ in range(50):
+        middle = (low + high) / 2
+        few = log_upper(middle, hits + 1.0, float(trials - hits)) - whole
+        low, high = (middle, high) if few > math.log(error) else (low, middle)
+    return high
