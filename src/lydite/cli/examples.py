@@ -53,6 +53,7 @@ EXAMPLES = {
     "--name mine --out reference.json",
     "passport show": "lydite passport show bf16.passport.json --plot bf16.svg",
     "passport endorse": "lydite passport endorse candidate.json --key auditor.key --out new.json",
+    "lab": "lydite lab --attack int4-weights --attack fp8-cache",
     "plan rollout": "lydite plan rollout --teams 2000 --wage 80",
     "plan coverage": "lydite plan coverage --share 0.05 --vary servers=100,1000,10000",
     "plan upload": "lydite plan upload --size 500e9 --link 25",

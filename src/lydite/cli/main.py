@@ -36,6 +36,7 @@ COMMANDS = {
     "witness": "cosign the checkpoints of logs that only grow",
     "beacon": "local public randomness, for development",
     "passport": "measure how a stack computes, merge what was measured, show it",
+    "lab": "every attack against every kind of evidence, in a table that grows as you watch",
     "plan": "what verification costs and buys: rollout, coverage, upload, physical checks",
 }
 """Every command and what it is for, as one meets them: to see and to check, to serve, to audit; the
@@ -163,6 +164,7 @@ def _explain_missing(name: str, error: ModuleNotFoundError) -> int:
 _EXTRAS = {
     **{name: name for name in ("auditor", "demo", "engine", "gateway", "plot", "recomputer")},
     "example": "demo",
+    "lab": "demo",
     "gateway demo": "demo",
     "meter": "auditor",
     "passport make": "auditor",

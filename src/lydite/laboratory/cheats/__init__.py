@@ -67,8 +67,10 @@ CHEATS: Mapping[str, Cheat] = {
     "mixed-10": _mixed(10),
     "mixed-5": _mixed(5),
     "mixed-1": _mixed(1),
-    "fine-tune": Cheat("8", "serves weights trained on for three steps", weights.fine_tune),
-    "adapter": Cheat("8", "serves the model with a low-rank adapter merged", weights.adapter),
+    "fine-tune": Cheat(
+        "8", "sends requests to weights trained on for three steps", weights.fine_tune
+    ),
+    "adapter": Cheat("8", "sends requests to a model with a low-rank adapter", weights.adapter),
     "other-temperature": Cheat("9", "samples at 1.25 times the temperature", requests.hotter),
     "warmer": Cheat("9", "samples at 1.1 times the temperature", requests.warmer),
     "other-top-p": Cheat("9", "cuts the distribution at a top-p of 0.9", requests.narrower),
