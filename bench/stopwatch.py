@@ -14,8 +14,16 @@ _SCHEDSTAT = Path("/proc/thread-self/schedstat")
 
 def now() -> float:
     """Return seconds since some moment, less those in which others held the core."""
-    waited_ns = int(_SCHEDSTAT.read_bytes().split()[1]) if _SCHEDSTAT.exists() else 0
-    return perf_counter() - waited_ns / 1e9
+    if not _SCHEDSTAT.exists():
+        return perf_counter()
+    while True:
+        waited_ns, moment = _waited_ns(), perf_counter()
+        if waited_ns == _waited_ns():  # else others held the core between the two
+            return moment - waited_ns / 1e9
+
+
+def _waited_ns() -> int:
+    return int(_SCHEDSTAT.read_bytes().split()[1])
 
 
 def rate(work: Callable[[], object], amount: int, runs: int = 5) -> float:

@@ -2,14 +2,15 @@
 
 Runs the declared model in every implementation that is to be accepted, has each answer sketched
 as a provider would, and scores it as the auditor does: fp32 arithmetic, one teacher-forced pass,
-batch 1. The step of the residues is four times the noise of the worst implementation, to three
+batch 1. The step of the residues is four times the noise of the worst implementation, to two
 digits. Nothing of the null sees a cheat; cheats are run afterwards, only to say how many tokens
 each needs before it is found out.
 
-    python scripts/calibrate_sketch.py lydite-base               2 bytes a token
-    python scripts/calibrate_sketch.py lydite-base --bytes 4
+    python scripts/calibrate_sketch.py lydite-base               measure, then derive (minutes)
+    python scripts/calibrate_sketch.py lydite-base --derive      derive again from the kept data
 
-writes ``data/reference/activations/MODEL-BYTES.npz``, the raw scores, and ``.json``, the reference.
+writes ``data/reference/activations/MODEL.npz``, the raw scores, and the references for 2 and 4
+bytes a token, ``MODEL-2.json`` and ``MODEL-4.json``.
 """
 
 import argparse
@@ -18,7 +19,7 @@ import hashlib
 import json
 import math
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -60,13 +61,18 @@ from lydite.statistics.power import first_crossing, tokens_for_power
 DATA = Path("data/reference/activations")
 PROMPTS = Path("data/reference/tokens/prompts.json")
 SCRIPTS = ("calibrate_sketch.py", "run_cells.py")
-QUANTILES = (0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995)
-"""Of all honest scores: where the bins begin."""
+QUANTILES = (0.98, 0.995)
+"""Of the scores of the noisiest implementation: where the bins begin."""
 SIGMAS_A_STEP = 4
 CHEAT_ANSWERS = 72
+SIZES = (2, 4)
+"""Bytes a token."""
 
 States = NDArray[np.float32]
 Scores = list[list[int]]
+Raw = dict[str, NDArray[Any]]
+"""``spread``: noise of the worst implementation, most before one token, width; ``versions``; and
+``SIZE/honest/CELL`` or ``SIZE/cheat/NAME``: the scores of answers, each behind its length."""
 
 
 class Answer(NamedTuple):
@@ -82,29 +88,38 @@ def main() -> None:
     """Measure and derive as the command line asks."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("model", help="a directory under models/")
-    parser.add_argument("--bytes", type=int, choices=[2, 4], default=2, help="a token")
+    parser.add_argument("--derive", action="store_true", help="only derive from the kept data")
     parser.add_argument("--share", type=float, default=1.0, help="of the answers, to try it out")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    name, share = arguments.model, arguments.share
+    DATA.mkdir(parents=True, exist_ok=True)
+    kept = DATA / f"{arguments.model}.npz"
+    if not arguments.derive:
+        np.savez_compressed(kept, **measure(arguments.model, arguments.share))
+    with np.load(kept) as raw:
+        for size in SIZES:
+            reference = derive(arguments.model, size, dict(raw), kept)
+            path = DATA / f"{arguments.model}-{size}.json"
+            path.write_bytes(encode(reference))
+            summarise(references.parse(path.read_bytes()), path)
+
+
+def measure(name: str, share: float) -> Raw:
+    """Run every honest cell and every cheat, and return the scores of each answer."""
     ids = prompts(name)
     auditor = TransformersEngine.load(MODELS / name, "fp32", 1)
-    honest = {cell.name: run_cell(name, cell, ids, auditor, share) for cell in CELLS}
-    sigma, noise = spread(honest)
-    spec = Spec(coordinates=4 * arguments.bytes, delta=step(SIGMAS_A_STEP * sigma))
-    blank = blank_reference(name, auditor.width, spec, sigma, noise)
-    scores = {f"honest/{cell}": scored(cell, said, blank) for cell, said in honest.items()}
+    said = {f"honest/{c.name}": run_cell(name, c, ids, auditor, share) for c in CELLS}
+    sigma, noise = spread(said.values())
     for cheat in cheats_of(name):
-        said = run_cheat(name, cheat, ids, auditor, round(CHEAT_ANSWERS * share))
-        scores[f"cheat/{cheat}"] = scored(cheat, said, blank)
+        count = round(CHEAT_ANSWERS * share)
+        said[f"cheat/{cheat}"] = run_cheat(name, cheat, ids, auditor, count)
     auditor.close()
-    DATA.mkdir(parents=True, exist_ok=True)
-    kept = DATA / f"{name}-{arguments.bytes}.npz"
-    np.savez_compressed(kept, **{key: flat(rows) for key, rows in scores.items()})
-    reference = derive(blank, scores, kept)
-    path = kept.with_suffix(".json")
-    path.write_bytes(encode(reference))
-    summarise(references.parse(path.read_bytes()), path)
+    micro = [math.ceil(SCALE_MICRO * each) for each in (sigma, noise)]
+    raw = {"spread": np.array([*micro, auditor.width]), "versions": np.array(versions())}
+    for size in SIZES:
+        blank = blank_reference(name, size, raw)
+        raw |= {f"{size}/{key}": flat(scored(key, each, blank)) for key, each in said.items()}
+    return raw
 
 
 def prompts(name: str) -> list[tuple[int, ...]]:
@@ -179,10 +194,10 @@ def ask(
     ]
 
 
-def spread(honest: dict[str, list[Answer]]) -> tuple[float, float]:
+def spread(honest: Iterable[list[Answer]]) -> tuple[float, float]:
     """Return the noise of the worst implementation, and the most before any one token."""
     worst, most = 0.0, 0.0
-    for said in honest.values():
+    for said in honest:
         squares = np.concatenate([np.square(a.theirs - a.ours).mean(axis=1) for a in said])
         worst = max(worst, math.sqrt(squares.mean()))
         most = max(most, math.sqrt(squares.max()))
@@ -217,16 +232,18 @@ def _score(receipt_id: str, said: Answer, blank: Reference) -> list[int]:
     return list(verifier.verify(claim, Taps(said.ours), blank).values(SKETCH))
 
 
-def derive(blank: Reference, scores: dict[str, Scores], kept: Path) -> Reference:
+def derive(name: str, size: int, raw: Raw, kept: Path) -> Reference:
     """Return the Reference Value that follows from the scores; no model is run."""
+    scores = {
+        key.partition("/")[2]: unflat(row) for key, row in raw.items() if key[:2] == f"{size}/"
+    }
     groups: dict[str, Scores] = {}
     for cell in CELLS:
         groups.setdefault(f"{cell.dtype}/drawn", []).extend(scores[f"honest/{cell.name}"])
-    pooled = np.concatenate([np.array(row) for rows in groups.values() for row in rows])
-    edges = tuple(sorted({int(edge) for edge in np.quantile(pooled, QUANTILES)}))
+    edges = edges_of(list(groups.values()))
     histograms = tuple(histogram(group, rows, edges) for group, rows in groups.items())
     reference = msgspec.structs.replace(
-        blank,
+        blank_reference(name, size, raw),
         sketch=Binned(edges=edges, histograms=histograms),
         provenance=Provenance(
             script=hashlib.sha256(
@@ -234,11 +251,22 @@ def derive(blank: Reference, scores: dict[str, Scores], kept: Path) -> Reference
             ).hexdigest(),
             data=sha256(kept),
             prompts=sha256(PROMPTS),
-            versions=tuple(versions()),
+            versions=tuple(map(str, raw["versions"])),
         ),
     )
     found = tuple(alternatives(reference, scores))
     return msgspec.structs.replace(reference, alternatives=found)
+
+
+def edges_of(groups: Sequence[Scores]) -> tuple[int, ...]:
+    """Return where the bins begin: at high quantiles of the scores of the noisiest implementation.
+
+    A quieter one has nearly all of its scores in the lowest bin, and a null that covers both then
+    costs as many nats a token as the noisiest one has scores above it: two in a hundred.
+    """
+    pooled = [np.concatenate([np.array(row) for row in rows]) for rows in groups]
+    noisiest = max(pooled, key=lambda scores: float(np.quantile(scores, QUANTILES[0])))
+    return tuple(sorted({int(edge) for edge in np.quantile(noisiest, QUANTILES)}))
 
 
 def histogram(label: str, rows: Scores, edges: Sequence[int]) -> Histogram:
@@ -285,19 +313,21 @@ def places(edges: Sequence[int], row: Sequence[int]) -> list[int]:
     return found
 
 
-def blank_reference(name: str, width: int, spec: Spec, sigma: float, noise: float) -> Reference:
+def blank_reference(name: str, size: int, raw: Raw) -> Reference:
     """Return a reference that tells the verifier what it needs before anything is calibrated."""
+    sigma, noise, width = map(int, raw["spread"])
+    delta = step(SIGMAS_A_STEP * sigma / SCALE_MICRO)
     return Reference(
         name=name,
         weights_root=check_manifest(MODELS / name).root,
         width=width,
-        spec=spec,
+        spec=Spec(coordinates=8 if size == 2 else 16, delta=delta),
         auditor=AUDITOR,
         sketch=Binned(edges=(), histograms=()),
         inner=None,
         error_ppm=ERROR_PPM,
-        sigma_micro=math.ceil(SCALE_MICRO * sigma),
-        noise_micro=math.ceil(SCALE_MICRO * noise),
+        sigma_micro=sigma,
+        noise_micro=noise,
         alternatives=(),
         provenance=Provenance(script="0" * 64, data="0" * 64, prompts="0" * 64, versions=()),
     )
@@ -306,6 +336,16 @@ def blank_reference(name: str, width: int, spec: Spec, sigma: float, noise: floa
 def flat(rows: Scores) -> NDArray[np.int32]:
     """Return scores of answers in one array, each answer behind its length."""
     return np.array([value for row in rows for value in (len(row), *row)], dtype=np.int32)
+
+
+def unflat(row: NDArray[np.int32]) -> Scores:
+    """Return what ``flat`` was made from."""
+    rows, at = [], 0
+    while at < len(row):
+        size = int(row[at])
+        rows.append(row[at + 1 : at + 1 + size].tolist())
+        at += 1 + size
+    return rows
 
 
 def summarise(reference: Reference, path: Path) -> None:
