@@ -34,7 +34,6 @@ from derive_reference import (
     LEVEL_MILLI,
     LONGEST,
     MODELS,
-    ONSET,
     STREAMS,
     sha256,
 )
@@ -44,6 +43,7 @@ from run_cells import questions, versions
 from lydite.engines.protocol import Engine, Job
 from lydite.engines.transformers_engine import TransformersEngine
 from lydite.engines.weights import check_manifest
+from lydite.errors import Reason
 from lydite.evidence.activations import attester, verifier
 from lydite.evidence.activations import reference as references
 from lydite.evidence.activations import spec as specs
@@ -52,11 +52,14 @@ from lydite.evidence.activations.reference import KIND, SCALE_MICRO, SKETCH, Ref
 from lydite.evidence.activations.spec import Spec
 from lydite.evidence.activations.verifier import Taps
 from lydite.laboratory.cheats import CHEATS, Workshop
+from lydite.laboratory.crossings import crossings
 from lydite.laboratory.streams import Question, render, seed_of
-from lydite.messages.calibration import Alternative, Binned, Histogram, Provenance
+from lydite.messages.calibration import Alternative, Binned, Cheat, Histogram, Provenance
 from lydite.messages.canonical import encode
+from lydite.messages.finding import Finding, Measure
+from lydite.messages.tier import Tier
 from lydite.statistics import bins
-from lydite.statistics.power import first_crossing, tokens_for_power
+from lydite.statistics.power import tokens_for_power
 
 DATA = Path("data/reference/activations")
 PROMPTS = Path("data/reference/tokens/prompts.json")
@@ -242,9 +245,13 @@ def derive(name: str, size: int, raw: Raw, kept: Path) -> Reference:
         groups.setdefault(f"{cell.dtype}/drawn", []).extend(scores[f"honest/{cell.name}"])
     edges = edges_of(list(groups.values()))
     histograms = tuple(histogram(group, rows, edges) for group, rows in groups.items())
+    cheats = tuple(
+        Cheat(name=cheat, counts=histogram(cheat, rows, edges).counts)
+        for cheat, rows in cheats_in(scores)
+    )
     reference = msgspec.structs.replace(
         blank_reference(name, size, raw),
-        sketch=Binned(edges=edges, histograms=histograms),
+        sketch=Binned(edges=edges, histograms=histograms, cheats=cheats),
         provenance=Provenance(
             script=hashlib.sha256(
                 b"".join(Path(__file__).with_name(script).read_bytes() for script in SCRIPTS)
@@ -286,31 +293,37 @@ def histogram(label: str, rows: Scores, edges: Sequence[int]) -> Histogram:
 
 def alternatives(reference: Reference, scores: dict[str, Scores]) -> Iterator[Alternative]:
     """Yield for every cheat how many tokens tell it, if 8000 do nine times in ten."""
-    level = LEVEL_MILLI / 1000 * math.log(10) + ONSET
-    ceilings = references.null(reference)
-    for key, rows in scores.items():
-        kind, _, cheat = key.partition("/")
-        if kind != "cheat":
-            continue
+    ways, read = [(f"{KIND}/{SKETCH}",)], references.channel_log10_e
+    for cheat, rows in cheats_in(scores):
+        answers = [finding(reference, row) for row in rows]
         dice = random.Random(seed_of("sketch", reference.name, cheat))
-        mean = sum(map(len, rows)) / len(rows)
-        crossings = []
-        for _ in range(STREAMS):
-            stream = dice.choices(rows, k=math.ceil(LONGEST / mean))
-            binned = (at for row in stream for at in places(reference.sketch.edges, row))
-            crossings.append(first_crossing(bins.running(binned, ceilings), level))
-        tokens = tokens_for_power(crossings)
+        size = math.ceil(LONGEST * len(rows) / sum(map(len, rows)))
+        streams = [dice.choices(answers, k=size) for _ in range(STREAMS)]
+        level = LEVEL_MILLI / 1000
+        tokens = tokens_for_power([crossings(reference, s, ways, level, read)[0] for s in streams])
         if tokens is not None:
-            channels = (f"{KIND}/{SKETCH}",)
             yield Alternative(
-                name=cheat, channels=channels, log10_level_milli=LEVEL_MILLI, tokens=tokens
+                name=cheat, channels=ways[0], log10_level_milli=LEVEL_MILLI, tokens=tokens
             )
 
 
-def places(edges: Sequence[int], row: Sequence[int]) -> list[int]:
-    """Return the bin of each score."""
-    found: list[int] = np.searchsorted(edges, row, side="right").tolist()
-    return found
+def cheats_in(scores: dict[str, Scores]) -> Iterator[tuple[str, Scores]]:
+    """Yield the name and the scores of every cheat."""
+    for key, rows in scores.items():
+        kind, _, name = key.partition("/")
+        if kind == "cheat":
+            yield name, rows
+
+
+def finding(reference: Reference, row: Sequence[int]) -> Finding:
+    """Return the scores of one answer as an auditor records them."""
+    return Finding(
+        kind=KIND,
+        tier=Tier.NONE,
+        reason=Reason.RECORDED,
+        reference=references.digest(reference),
+        measures=(Measure(name=SKETCH, unit=verifier.UNIT, values=tuple(row)),),
+    )
 
 
 def blank_reference(name: str, size: int, raw: Raw) -> Reference:

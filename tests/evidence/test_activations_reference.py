@@ -21,7 +21,7 @@ from lydite.evidence.activations.verifier import Taps
 from lydite.messages.canonical import encode
 from lydite.messages.finding import Finding, Measure
 from lydite.messages.tier import Tier
-from lydite.statistics import bins
+from lydite.statistics import bins, composite
 from tests.evidence.sketched import SPEC, calibrated, claimed, flat, nearby, reference_of, states_of
 
 KNOWN = calibrated()
@@ -92,9 +92,9 @@ def test_scores_that_no_verifier_records_are_refused(score: int) -> None:
 def test_the_e_value_is_that_of_the_counted_bins() -> None:
     scores = (0, 20_000, 40_000, 60_000, 100_000)
     counts = bins.count(KNOWN.sketch.edges, scores)
-    one = bins.log_e(counts, null(KNOWN)) / np.log(10)
     ((_, level),) = channel_log10_e(KNOWN, [finding(scores)])
-    assert level == pytest.approx(np.log10(0.5 * 10**one + 0.5), abs=1e-9)
+    expected = composite.log_e(KNOWN.sketch, [counts], null(KNOWN))
+    assert level == pytest.approx(expected / np.log(10), abs=1e-9)
 
 
 def test_honest_streams_stay_below_and_another_model_rises_above() -> None:

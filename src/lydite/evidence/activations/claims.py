@@ -14,7 +14,7 @@ import msgspec
 from lydite.errors import FormatError, Reason, UnavailableError
 from lydite.evidence.activations import spec as specs
 from lydite.evidence.activations.spec import ProjectionKey, Spec
-from lydite.messages.canonical import Hex32
+from lydite.messages.canonical import UNREADABLE, Hex32
 
 FIELD = "activations"
 """Of the choice that carries ``finish_reason``."""
@@ -161,5 +161,5 @@ def _events(stream: bytes) -> Iterator[bytes]:
 def _decode(payload: bytes, kind: type[Any]) -> Any:
     try:
         return msgspec.json.decode(payload, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise FormatError(f"activations: {error}") from error
