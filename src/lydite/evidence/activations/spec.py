@@ -35,7 +35,6 @@ Delta = Annotated[
 """A step as a decimal in its one spelling: above zero, below a million, no zero at its end."""
 
 _RECEIPT_ID_BYTES = 128
-_TOKENS = 1 << 31
 
 
 class Spec(Message, frozen=True, kw_only=True):
@@ -145,7 +144,11 @@ def inner_depth(drawn: ProjectionKey) -> int:
 
 
 def _spelt(prompt_ids: Sequence[int], output_ids: Sequence[int]) -> bytes:
-    every = (*prompt_ids, *output_ids)
-    if every and (min(every) < 0 or max(every) >= _TOKENS):
+    words = (len(prompt_ids), len(output_ids), *prompt_ids, *output_ids)
+    try:
+        spelt = struct.pack(f">{len(words)}I", *words)
+    except struct.error as error:
+        raise FormatError(f"sketch: a token out of range: {error}") from error
+    if max(spelt[::4]) >= 0x80:  # the first byte of a word of 2^31 or more
         raise FormatError("sketch: a token out of range")
-    return struct.pack(f">{len(every) + 2}I", len(prompt_ids), len(output_ids), *every)
+    return spelt
