@@ -3,19 +3,15 @@
 A gateway may be hostile: an answer has a bounded length that it states, and each call a total time.
 """
 
-import contextlib
 import http.client
-import socket
-import ssl
-import threading
-import time
 import urllib.parse
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from typing import Annotated, Final, Protocol
 
 import msgspec
 
-from lydite.errors import ConfigurationError, FormatError, LyditeError, Reason, UnavailableError
+from lydite.auditor.lines import connected
+from lydite.errors import ConfigurationError, FormatError, Reason, UnavailableError
 from lydite.evidence.egress.claims import Outflow
 from lydite.messages import opening
 from lydite.messages.canonical import SAFE_INTEGER, UNREADABLE, decode
@@ -24,7 +20,7 @@ from lydite.messages.opening import Opening
 MAX_ANSWER_BYTES: Final = 256 * 1024 * 1024
 _SAID_BYTES: Final = 300
 _STATEMENT_BYTES: Final = 1 << 20
-_KINDS: Final = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}
+_SCHEMES: Final = ("http", "https")
 
 
 class Gateway(Protocol):
@@ -78,12 +74,12 @@ class GatewayClient:
             (parts.hostname or "").encode("idna")
         except ValueError as error:
             raise ConfigurationError(f"gateway URL {url!r}: {error}") from error
-        if parts.scheme not in _KINDS or not parts.hostname:
+        if parts.scheme not in _SCHEMES or not parts.hostname:
             raise ConfigurationError(f"gateway URL {url!r} is not http(s)://HOST[:PORT]")
         self.url = url.rstrip("/")
         if not (token.isascii() and token.isprintable()):
             raise ConfigurationError("the gateway's token is not printable ASCII")
-        self._kind = _KINDS[parts.scheme]
+        self._secure = parts.scheme == "https"
         self._host, self._port = parts.hostname, port
         self._path = parts.path.rstrip("/")
         self._token = token
@@ -188,43 +184,8 @@ class GatewayClient:
         except (OSError, http.client.HTTPException) as error:
             raise UnavailableError(f"{what}: {error}") from error
 
-    @contextlib.contextmanager
-    def _connected(self) -> Iterator[http.client.HTTPConnection]:
-        """Yield a connection that is cut at the deadline, whatever it is doing then.
-
-        Raises:
-            OSError: it could not be made, broke, or was cut.
-        """
-        deadline = time.monotonic() + self._timeout_s
-        connection = self._kind(self._host, self._port)
-        plain = socket.create_connection((connection.host, connection.port), self._timeout_s)
-        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        with plain, plain.dup() as line:  # the same line, which TLS does not take away
-            watch = threading.Timer(deadline - time.monotonic(), _cut, [line])
-            watch.start()
-            try:
-                connection.sock = self._wrapped(plain)
-                yield connection
-                if time.monotonic() >= deadline:
-                    raise TimeoutError("cut, which may look like an end")
-            except (OSError, http.client.HTTPException, LyditeError) as error:
-                if time.monotonic() < deadline:
-                    raise
-                raise TimeoutError(f"no whole answer within {self._timeout_s} s") from error
-            finally:
-                connection.close()
-                watch.cancel()
-                watch.join()
-
-    def _wrapped(self, plain: socket.socket) -> socket.socket:
-        if self._kind is http.client.HTTPConnection:
-            return plain
-        return ssl.create_default_context().wrap_socket(plain, server_hostname=self._host)
-
-
-def _cut(line: socket.socket) -> None:
-    with contextlib.suppress(OSError):  # the other side was first
-        line.shutdown(socket.SHUT_RDWR)
+    def _connected(self) -> AbstractContextManager[http.client.HTTPConnection]:
+        return connected(self._secure, self._host, self._port, self._timeout_s)
 
 
 def _content(answer: http.client.HTTPResponse, what: str) -> bytes:

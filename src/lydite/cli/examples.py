@@ -6,6 +6,7 @@ Knows no parser; a test holds every example to the parser of its own command.
 EXAMPLES = {
     "demo": "lydite demo",
     "example": "lydite example --cheat",
+    "audit": "lydite audit http://127.0.0.1:8000 --model models/lydite-base",
     "verify": "lydite verify out/demo/latest/honest.bundle.json --trust out/demo/latest/trust.json",
     "receipt": "lydite receipt http://127.0.0.1:8088/v1/receipts/ID --trust trust.json"
     " --salt SALT --path /v1/completions --request request --response response",

@@ -22,6 +22,7 @@ from lydite.messages.tier import Tier
 COMMANDS = {
     "demo": "one honest provider and six that cheat, judged before your eyes",
     "example": "a whole deployment: client, nginx, gateways, two model servers, recomputer",
+    "audit": "does this endpoint serve the model that it names? asks it, without its co-operation",
     "verify": "check a bundle offline: is this evidence good?",
     "receipt": "check the receipt of your own request",
     "trust": "write the trust file by which a relying party checks bundles",
@@ -163,6 +164,7 @@ def _explain_missing(name: str, error: ModuleNotFoundError) -> int:
 
 _EXTRAS = {
     **{name: name for name in ("auditor", "demo", "engine", "gateway", "plot", "recomputer")},
+    "audit": "auditor",
     "example": "demo",
     "lab": "demo",
     "gateway demo": "demo",

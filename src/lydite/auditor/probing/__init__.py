@@ -1,0 +1,1 @@
+"""Asks servers that do not co-operate, and weighs what they say."""

@@ -1,0 +1,164 @@
+"""What is said of an endpoint, and every number that it rests on.
+
+Three ways not to affirm are told apart: accused, differing in a way that honest mistakes or other
+numerics explain, and not learnt. Knows nothing of HTTP.
+
+**Does not show** anything beyond the alternatives that the verdict names.
+"""
+
+import collections
+import math
+from collections.abc import Sequence
+
+import msgspec
+
+from lydite.errors import Reason
+from lydite.evidence.endpoint import reference as expected
+from lydite.evidence.endpoint.reference import Bounds, Levels, Plan
+from lydite.messages.audit import Skip
+from lydite.messages.canonical import Count, Integer, Message, Word
+from lydite.messages.finding import Finding
+from lydite.messages.tier import Tier
+
+SUSPECT_MILLI = 1301
+"""log10 of 20: from here on nothing is affirmed."""
+_SKIPPED_MOST = 0.5
+"""The largest share of answers that may teach nothing before the audit as a whole has not."""
+
+
+class Alternative(Message, frozen=True, kw_only=True):
+    """What it takes to notice one other way of serving, in nine runs of ten; None: never."""
+
+    name: Word
+    accused_within: Count | None
+    noticed_within: Count | None
+    channels: dict[str, Count | None]
+
+
+class Verdict(Message, frozen=True, kw_only=True):
+    """The judgement on one endpoint, and what it follows from."""
+
+    tier: Tier
+    reason: Reason
+    detail: str
+    alpha_ppm: Count
+    levels: tuple[Levels, ...]
+    answers: Count
+    scored: Count
+    tokens: Count
+    masked: Count
+    alternatives: tuple[Alternative, ...]
+    skipped: tuple[Skip, ...]
+
+
+class Evidence(msgspec.Struct, kw_only=True):
+    """What was found so far."""
+
+    plan: Plan
+    draws: tuple[str, ...]
+    """The ways of drawing that were scored, that asked for first."""
+    findings: list[Finding] = []
+    tokens: int = 0
+    masked: int = 0
+    answers: int = 0
+    skipped: collections.Counter[Reason] = msgspec.field(default_factory=collections.Counter)
+    """Answers that taught nothing, and why."""
+    unread: collections.Counter[Reason] = msgspec.field(default_factory=collections.Counter)
+    """Answers of which only the log-probabilities were of no use, and why."""
+
+    def skips(self) -> tuple[Skip, ...]:
+        """Return what was skipped, by name and counted."""
+        counted = [(expected.KIND, r, n) for r, n in self.skipped.items()]
+        counted += [(f"{expected.KIND}/{expected.RESIDUAL}", r, n) for r, n in self.unread.items()]
+        return tuple(Skip(kind=k, reason=r, count=n) for k, r, n in sorted(counted))
+
+
+def levels(bounds: Bounds, evidence: Evidence) -> tuple[Levels, ...]:
+    """Return the e-values as asked for, and under every habit of servers that was scored."""
+    return tuple(
+        expected.levels(bounds, evidence.plan, evidence.findings, draw) for draw in evidence.draws
+    )
+
+
+def decide(
+    evidence: Evidence,
+    found: Sequence[Levels],
+    alternatives: Sequence[Alternative],
+    alpha: float,
+) -> Verdict:
+    """Judge an endpoint.
+
+    1. Contraindicated if tokens and log-probabilities are beyond the bounds under *every* way of
+       drawing that an honest server may have fallen into: the smallest of their e-values is one
+       against all of them together.
+    2. Warning if they are beyond the bounds as asked for, and some habit explains them; or if the
+       numbers are unlike those of every honest machine that was measured; or if the server says of
+       most answers that they are to another prompt.
+    3. None if most answers taught nothing, if there is suspicion, or if there are fewer tokens than
+       it takes to notice the alternatives.
+    4. Affirming otherwise.
+    """
+    tier, reason, detail = _judge(evidence, found, alternatives, alpha)
+    return Verdict(
+        tier=tier,
+        reason=reason,
+        detail=detail,
+        alpha_ppm=round(alpha * 1e6),
+        levels=tuple(found),
+        answers=evidence.answers,
+        scored=len(evidence.findings),
+        tokens=evidence.tokens,
+        masked=evidence.masked,
+        alternatives=tuple(alternatives),
+        skipped=evidence.skips(),
+    )
+
+
+def settled(found: Sequence[Levels], alpha: float) -> bool:
+    """Say whether more answers could only repeat what is known: an accusation stands."""
+    return min(level.merged for level in found) >= _milli(alpha)
+
+
+def _judge(
+    evidence: Evidence, found: Sequence[Levels], alternatives: Sequence[Alternative], alpha: float
+) -> tuple[Tier, Reason, str]:
+    level, declared = _milli(alpha), found[0]
+    explains = [one.draw for one in found if one.merged < level]
+    if not explains:
+        return Tier.CONTRAINDICATED, Reason.INCONSISTENT_TOKENS, ""
+    if declared.merged >= level:
+        words = f"as if drawn with {', '.join(explains)}"
+        return Tier.WARNING, Reason.SAMPLING_DIFFERS, words
+    if declared.numerics >= level:
+        words = "log-probabilities unlike those of any honest machine that was measured"
+        return Tier.WARNING, Reason.NUMERICS_DIFFER, words
+    if sum(evidence.skipped.values()) > _SKIPPED_MOST * evidence.answers or not evidence.tokens:
+        return _mostly_skipped(evidence)
+    if max(declared.merged, declared.numerics) >= SUSPECT_MILLI:
+        return Tier.NONE, Reason.SUSPECTED, "evidence that does not reach the level"
+    return _powered(evidence, alternatives)
+
+
+def _powered(evidence: Evidence, alternatives: Sequence[Alternative]) -> tuple[Tier, Reason, str]:
+    for one in alternatives:
+        if one.noticed_within is None or evidence.tokens < one.noticed_within:
+            wanted = "no number of" if one.noticed_within is None else f"{one.noticed_within}"
+            return Tier.NONE, Reason.UNDERPOWERED, f"{wanted} tokens would show {one.name}"
+    if not alternatives:
+        return Tier.NONE, Reason.UNDERPOWERED, "no alternative was named"
+    return Tier.AFFIRMING, Reason.CONSISTENT, ""
+
+
+def _mostly_skipped(evidence: Evidence) -> tuple[Tier, Reason, str]:
+    [(reason, _)] = evidence.skipped.most_common(1) or [(Reason.UNAVAILABLE, 0)]
+    tier = Tier.WARNING if reason is Reason.PROMPT_DIFFERS else Tier.NONE
+    return tier, reason, "most answers could not be weighed"
+
+
+def _milli(alpha: float) -> int:
+    return round(-1000 * math.log10(alpha))
+
+
+def log10(milli: Integer) -> str:
+    """Return a level as a person reads it."""
+    return f"{milli / 1000:.2f}"

@@ -1,0 +1,191 @@
+"""``lydite audit URL``: whether a server that need not co-operate serves what it names."""
+
+import argparse
+import json
+import os
+import secrets
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from lydite.auditor.probing import prompts
+from lydite.auditor.probing.asking import Asker, Style
+from lydite.auditor.probing.budget import Budget, Limits
+from lydite.auditor.probing.line import Manners, Server
+from lydite.cli import audit_report
+from lydite.cli.files import read, write
+from lydite.cli.reports import EXIT_CODES, render
+from lydite.errors import ConfigurationError, FormatError, UnavailableError
+
+_MODELS = ("int8", "int4", "int3")
+"""Quantisations of the declared weights that ``--against`` makes by itself."""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``lydite audit``."""
+    parser.epilog = EXIT_CODES
+    parser.add_argument("url", metavar="URL", help="the server, with or without /v1")
+    _add_yardsticks(parser)
+    _add_questions(parser)
+    _add_budget(parser)
+    parser.add_argument("--out", type=Path, metavar="FILE", help="a new file for the whole record")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def _add_yardsticks(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("what it is held against")
+    one = group.add_mutually_exclusive_group(required=True)
+    one.add_argument("--model", type=Path, metavar="DIR", help="the declared open weights")
+    group.add_argument(
+        "--reference", type=Path, metavar="FILE", help="a tokens Reference Value for these weights"
+    )
+    group.add_argument(
+        "--against",
+        action="append",
+        metavar="NAME|DIR",
+        help=f"what must be excluded: {', '.join(_MODELS)}, or a model directory (default: int4)",
+    )
+    group.add_argument("--alpha", type=float, default=0.001, help="chance of a false accusation")
+    group.add_argument("--dtype", choices=["fp32", "bf16"], default="fp32", help="to compute in")
+    group.add_argument("--threads", type=int, default=1, help="processor threads for the model")
+
+
+def _add_questions(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("what is asked, and how")
+    group.add_argument("--name", help="the model to ask for; the first that the server lists")
+    group.add_argument("--prompts", type=Path, metavar="FILE", help="JSON list; else our own")
+    group.add_argument("--temperature", type=float, default=1.0, help="0 weighs margins alone")
+    group.add_argument("--answer-tokens", type=int, default=64, help="longest answer")
+    group.add_argument("--plain", action="store_true", help="ask for text alone, as others do")
+    group.add_argument(
+        "--extra", action="append", default=[], metavar="KEY=JSON", help="one more field to send"
+    )
+    group.add_argument("--header", action="append", default=[], metavar="NAME=TEXT", help="to send")
+    group.add_argument(
+        "--key-env", default="OPENAI_API_KEY", metavar="NAME", help="variable that holds the key"
+    )
+    group.add_argument("--concurrency", type=int, default=4, help="questions at a time")
+    group.add_argument("--timeout-s", type=float, default=120.0, help="for one answer, in seconds")
+    group.add_argument("--patience-s", type=float, default=120.0, help="for a busy server, in all")
+
+
+def _add_budget(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("what it may spend")
+    group.add_argument("--max-requests", type=int, default=400, help="questions")
+    group.add_argument("--max-tokens", type=int, default=200_000, help="of prompts and answers")
+    group.add_argument("--max-cost", type=float, help="money; needs --price-per-million")
+    group.add_argument("--price-per-million", type=float, help="what a million tokens cost")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Audit one endpoint, print the report, and return its tier's exit code."""
+    _check(arguments)
+    salt = secrets.token_bytes(32)
+    server = Server(arguments.url, manners(arguments))
+    budget = Budget(limits(arguments))
+    kept: dict[str, Any] = {"url": server.url, "salt": salt.hex()}
+    try:
+        style = _style(arguments, server)
+        asker = Asker(server, style, budget)
+        report, record = _weighed(arguments, asker, questions(arguments, salt))
+        kept |= record
+    except (UnavailableError, FormatError) as error:
+        report = audit_report.unlearnt(error)
+    kept["spent"] = {"requests": budget.requests, "tokens": budget.tokens, "cost": budget.cost()}
+    report = audit_report.with_spent(report, kept["spent"])
+    kept["report"] = msgspec.to_builtins(report)
+    if arguments.out is not None:
+        write(arguments.out, json.dumps(kept, sort_keys=True).encode() + b"\n")
+    print(json.dumps(kept["report"]) if arguments.json else render(report))
+    return report.tier.exit_code
+
+
+def limits(arguments: argparse.Namespace) -> Limits:
+    """Return the budget that the options give."""
+    return Limits(
+        requests=arguments.max_requests,
+        tokens=arguments.max_tokens,
+        cost=arguments.max_cost,
+        price_per_million=arguments.price_per_million,
+    )
+
+
+def manners(arguments: argparse.Namespace) -> Manners:
+    """Return how the options say that a server is asked; the key is read from the environment.
+
+    Raises:
+        ConfigurationError: a header without a name.
+    """
+    headers = dict(_pairs(arguments.header, "--header"))
+    key = os.environ.get(arguments.key_env)
+    if key:
+        headers.setdefault("Authorization", f"Bearer {key}")
+    return Manners(headers=headers, timeout_s=arguments.timeout_s, patience_s=arguments.patience_s)
+
+
+def questions(arguments: argparse.Namespace, salt: bytes) -> Iterator[dict[str, Any]]:
+    """Return the prompts that the options name, in an order that ``salt`` fixes."""
+    if arguments.prompts is None:
+        return prompts.fresh(salt)
+    return prompts.stored(read(arguments.prompts), salt)
+
+
+def _weighed(
+    arguments: argparse.Namespace, asker: Asker, asked: Iterator[dict[str, Any]]
+) -> tuple[Any, Mapping[str, Any]]:
+    # torch takes seconds to import: not for --help, nor before the endpoint has answered
+    from lydite.auditor.probing import weighing
+    from lydite.cli.audit_models import question
+
+    outcome = weighing.weigh(asker, asked, question(arguments), _progress)
+    if sys.stderr.isatty():
+        print(file=sys.stderr)
+    record = msgspec.to_builtins(outcome)
+    return audit_report.of_weights(outcome, arguments), record
+
+
+def _style(arguments: argparse.Namespace, server: Server) -> Style:
+    extra = {}
+    for name, text in _pairs(arguments.extra, "--extra"):
+        try:
+            extra[name] = json.loads(text)
+        except ValueError as error:
+            raise ConfigurationError(f"--extra {name}: {error}") from error
+    return Style(
+        model=arguments.name or _first(server),
+        temperature=arguments.temperature,
+        answer_tokens=arguments.answer_tokens,
+        plain=arguments.plain,
+        extra=extra,
+    )
+
+
+def _first(server: Server) -> str:
+    listed = server.models()
+    if not listed:
+        raise UnavailableError("the server lists no model; name one with --name")
+    return listed[0]
+
+
+def _progress(tokens: int, log10_e_milli: int) -> None:
+    if sys.stderr.isatty():
+        print(f"\r{tokens} tokens, log10 E {log10_e_milli / 1000:.2f}  ", end="", file=sys.stderr)
+
+
+def _pairs(given: list[str], option: str) -> list[tuple[str, str]]:
+    pairs = [tuple(one.partition("=")[::2]) for one in given]
+    if not all(name for name, _ in pairs):
+        raise ConfigurationError(f"{option} takes NAME=VALUE")
+    return [(name, value) for name, value in pairs]
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    if not 1e-9 <= arguments.alpha <= 0.5:
+        raise ConfigurationError("--alpha lies between 1e-9 and 0.5")
+    if not (arguments.temperature == 0.0 or 0.1 <= arguments.temperature <= 2.0):
+        raise ConfigurationError("--temperature is 0, or between 0.1 and 2")
+    if arguments.concurrency < 1 or arguments.answer_tokens < 1 or arguments.timeout_s <= 0:
+        raise ConfigurationError("--concurrency, --answer-tokens and --timeout-s are above 0")
