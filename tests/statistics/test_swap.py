@@ -116,3 +116,29 @@ def test_no_prompt_or_too_many_are_refused() -> None:
         swap.log_e({})
     with pytest.raises(FormatError):
         list(swap.running([("a", 1, 2), ("b", 1, 2)], 1))
+
+
+@given(st.lists(st.floats(0.01, 1), min_size=3, max_size=3), st.floats(0, 0.5), st.data())
+def test_a_pair_is_fair_to_sides_within_the_drift(
+    weights: list[float], drift: float, data: st.DataObject
+) -> None:
+    past = data.draw(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), max_size=12))
+    p = np.array(weights) / sum(weights)
+    moved = min(drift, p[0])
+    q = p + np.array([-moved, moved, 0.0])  # total variation of exactly ``moved``
+    micro = math.ceil(1e6 * moved)
+    expected = sum(
+        p[x] * q[y] * math.exp(list(swap.log_steps([*past, (x, y)], micro))[-1])
+        for x, y in product(range(3), repeat=2)
+    )
+    assert expected <= 1.0 + 1e-9
+
+
+def test_a_drift_costs_its_toll_at_every_pair() -> None:
+    stream = [(0, 1), (1, 1), (0, 1)]
+    plain = swap.log_e({"a": stream})
+    assert swap.log_e({"a": stream}, 50_000) == pytest.approx(plain - 3 * math.log(1.09))
+    *_, last = swap.running((("a", x, y) for x, y in stream), 1, 50_000)
+    assert last == pytest.approx(plain - 3 * math.log(1.09))
+    with pytest.raises(FormatError):
+        swap.log_e({"a": stream}, -1)

@@ -11,11 +11,12 @@ from typing import Any
 
 import msgspec
 
+from lydite.appraisal.report import Report
 from lydite.auditor.probing import prompts
 from lydite.auditor.probing.asking import Asker, Style
 from lydite.auditor.probing.budget import Budget, Limits
 from lydite.auditor.probing.line import Manners, Server
-from lydite.cli import audit_report
+from lydite.cli import audit_pairs, audit_report
 from lydite.cli.files import read, write
 from lydite.cli.reports import EXIT_CODES, render
 from lydite.errors import ConfigurationError, FormatError, UnavailableError
@@ -39,6 +40,11 @@ def _add_yardsticks(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("what it is held against")
     one = group.add_mutually_exclusive_group(required=True)
     one.add_argument("--model", type=Path, metavar="DIR", help="the declared open weights")
+    one.add_argument("--second", metavar="URL", help="another server, asked the same at once")
+    one.add_argument("--baseline", type=Path, metavar="FILE", help="what it said before")
+    one.add_argument("--save-baseline", type=Path, metavar="FILE", help="keep that, in a new file")
+    group.add_argument("--second-name", metavar="NAME", help="the model to ask the other for")
+    group.add_argument("--probes", type=int, default=8, help="prompts that are compared by")
     group.add_argument(
         "--reference", type=Path, metavar="FILE", help="a tokens Reference Value for these weights"
     )
@@ -74,7 +80,7 @@ def _add_questions(parser: argparse.ArgumentParser) -> None:
 
 def _add_budget(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("what it may spend")
-    group.add_argument("--max-requests", type=int, default=400, help="questions")
+    group.add_argument("--max-requests", type=int, default=100, help="questions")
     group.add_argument("--max-tokens", type=int, default=200_000, help="of prompts and answers")
     group.add_argument("--max-cost", type=float, help="money; needs --price-per-million")
     group.add_argument("--price-per-million", type=float, help="what a million tokens cost")
@@ -88,9 +94,7 @@ def run(arguments: argparse.Namespace) -> int:
     budget = Budget(limits(arguments))
     kept: dict[str, Any] = {"url": server.url, "salt": salt.hex()}
     try:
-        style = _style(arguments, server)
-        asker = Asker(server, style, budget)
-        report, record = _weighed(arguments, asker, questions(arguments, salt))
+        report, record = _audited(arguments, server, budget, salt)
         kept |= record
     except (UnavailableError, FormatError) as error:
         report = audit_report.unlearnt(error)
@@ -133,10 +137,30 @@ def questions(arguments: argparse.Namespace, salt: bytes) -> Iterator[dict[str, 
     return prompts.stored(read(arguments.prompts), salt)
 
 
+def _audited(
+    arguments: argparse.Namespace, server: Server, budget: Budget, salt: bytes
+) -> tuple[Report, Mapping[str, Any]]:
+    """Return the report and the record that it rests on."""
+    name, extra = arguments.name or _first(server), _extra(arguments)
+    if arguments.model is not None:
+        style = _style(arguments, name, extra)
+        return _weighed(arguments, Asker(server, style, budget), questions(arguments, salt))
+    style = msgspec.structs.replace(audit_pairs.style(arguments, name), extra=extra)
+    asker = Asker(server, style, budget)
+    if arguments.save_baseline is not None:
+        return audit_pairs.save(arguments, asker, salt)
+    if arguments.baseline is not None:
+        return audit_pairs.against_past(arguments, asker)
+    second = Server(arguments.second, manners(arguments))
+    other = arguments.second_name or _first(second)
+    style = msgspec.structs.replace(style, model=other)
+    return audit_pairs.against_second(arguments, asker, Asker(second, style, budget), salt)
+
+
 def _weighed(
     arguments: argparse.Namespace, asker: Asker, asked: Iterator[dict[str, Any]]
-) -> tuple[Any, Mapping[str, Any]]:
-    # torch takes seconds to import: not for --help, nor before the endpoint has answered
+) -> tuple[Report, Mapping[str, Any]]:
+    # torch takes seconds to import: not for --help, nor where no weights are at hand
     from lydite.auditor.probing import weighing
     from lydite.cli.audit_models import question
 
@@ -147,15 +171,19 @@ def _weighed(
     return audit_report.of_weights(outcome, arguments), record
 
 
-def _style(arguments: argparse.Namespace, server: Server) -> Style:
+def _extra(arguments: argparse.Namespace) -> dict[str, Any]:
     extra = {}
     for name, text in _pairs(arguments.extra, "--extra"):
         try:
             extra[name] = json.loads(text)
         except ValueError as error:
             raise ConfigurationError(f"--extra {name}: {error}") from error
+    return extra
+
+
+def _style(arguments: argparse.Namespace, name: str, extra: Mapping[str, Any]) -> Style:
     return Style(
-        model=arguments.name or _first(server),
+        model=name,
         temperature=arguments.temperature,
         answer_tokens=arguments.answer_tokens,
         plain=arguments.plain,

@@ -15,7 +15,7 @@ from lydite.engines.weights import check_root
 from lydite.errors import ConfigurationError
 from lydite.evidence.endpoint.reference import GENERIC, Bounds, Calibrated
 from lydite.evidence.tokens import reference as tokens
-from lydite.laboratory.cheats import INT4_GROUP, quantise
+from lydite.laboratory.cheats.weights import INT4_GROUP, quantise
 
 _LEVELS = {"int8": (127, None), "int4": (7, INT4_GROUP), "int3": (3, INT4_GROUP)}
 

@@ -16,12 +16,13 @@ from lydite.statistics.merging import log_mean
 SHRINK = 0.9
 """How far the forecast is believed: no pair costs more than nine tenths of the capital."""
 _PSEUDO = 0.5
+MICRO = 1_000_000
 
 Pair = tuple[int, int]
 """What the provider drew and what the reference drew, as numbers of categories."""
 
 
-def log_steps(pairs: Iterable[Pair]) -> Iterator[float]:
+def log_steps(pairs: Iterable[Pair], drift_micro: int = 0) -> Iterator[float]:
     """Yield the log e-value of each pair (x of the provider, y of the reference).
 
     ``e = 2 r``, ``r = 1/2 + .9 (A / (A + B) - 1/2)``, ``A = a(x) b(y)``, ``B = a(y) b(x)``, with a
@@ -30,13 +31,18 @@ def log_steps(pairs: Iterable[Pair]) -> Iterator[float]:
     Guarantee: if provider and reference draw independently from one distribution, which may be
     unknown and differ from pair to pair as long as it is the same for both, e is exactly 1 on
     average given the past, and products of them reach 1/alpha with probability at most alpha, at
-    any stopping time.
+    any stopping time. With a drift the two may differ by that total variation, in millionths, at
+    every pair: the bet lies within a range of ``2 SHRINK``, so e is at most ``1 + 2 SHRINK drift``
+    on average, by which each pair is divided.
+
+    Raises:
+        FormatError: a drift outside [0, 1].
     """
-    book = _Book()
-    return (book.step(x, y) for x, y in pairs)
+    book, toll = _Book(), _toll(drift_micro)
+    return (book.step(x, y) - toll for x, y in pairs)
 
 
-def log_e(prompts: Mapping[str, Iterable[Pair]]) -> float:
+def log_e(prompts: Mapping[str, Iterable[Pair]], drift_micro: int = 0) -> float:
     """Return the log e-value over several prompts: the average of what each prompt's pairs make.
 
     Guarantee: as for ``log_steps``, for prompts that were fixed beforehand.
@@ -46,10 +52,12 @@ def log_e(prompts: Mapping[str, Iterable[Pair]]) -> float:
     """
     if not prompts:
         raise FormatError("no prompt was asked")
-    return log_mean([math.fsum(log_steps(pairs)) for pairs in prompts.values()])
+    return log_mean([math.fsum(log_steps(pairs, drift_micro)) for pairs in prompts.values()])
 
 
-def running(asked: Iterable[tuple[str, int, int]], prompts: int) -> Iterator[float]:
+def running(
+    asked: Iterable[tuple[str, int, int]], prompts: int, drift_micro: int = 0
+) -> Iterator[float]:
     """Yield ``log_e`` after each pair of a stream (prompt, x, y) over a fixed number of prompts.
 
     Prompts that were not asked yet count as 1, hence their number has to be fixed beforehand.
@@ -57,14 +65,21 @@ def running(asked: Iterable[tuple[str, int, int]], prompts: int) -> Iterator[flo
     Raises:
         FormatError: more prompts than announced.
     """
+    toll = _toll(drift_micro)
     books: dict[str, _Book] = {}
     logs: dict[str, float] = {}
     for prompt, x, y in asked:
         book = books.setdefault(prompt, _Book())
         if len(books) > prompts:
             raise FormatError(f"more than the {prompts} prompts that were announced")
-        logs[prompt] = logs.get(prompt, 0.0) + book.step(x, y)
+        logs[prompt] = logs.get(prompt, 0.0) + book.step(x, y) - toll
         yield log_mean([*logs.values(), *[0.0] * (prompts - len(logs))])
+
+
+def _toll(drift_micro: int) -> float:
+    if not 0 <= drift_micro <= MICRO:
+        raise FormatError(f"drift of {drift_micro} millionths, expected 0 to {MICRO}")
+    return math.log1p(2 * SHRINK * drift_micro / MICRO)
 
 
 class _Book:

@@ -17,8 +17,8 @@ from lydite.auditor.probing.line import CHAT, COMPLETIONS, RefusedError, Server
 from lydite.errors import LyditeError, Reason, UnavailableError
 from lydite.evidence.endpoint.claims import Answer, parse
 
-TOP = 5
-"""How many alternatives are asked for beside each log-probability: what every server gives."""
+TOP, MOST_TOP = 5, 20
+"""How many alternatives every server reports beside each log-probability, and the most of some."""
 _CHARACTERS_PER_TOKEN = 2
 """A prompt is taken to have at most a token for so many characters, to reserve for it."""
 _OPTIONAL = (("top_k", "min_p"), ("return_token_ids",), ("logprobs", "top_logprobs"), ("seed",))
@@ -34,6 +34,8 @@ class Style(msgspec.Struct, frozen=True, kw_only=True):
     plain: bool = False
     """Ask for text alone, as most clients do, so that requests do not stand out."""
     extra: Mapping[str, Any] = {}
+    top: int = TOP
+    """Alternatives to ask for beside each log-probability."""
     without: frozenset[str] = frozenset()
     """Fields that the server refuses."""
 
@@ -61,7 +63,8 @@ def fields(style: Style, prompt: Mapping[str, Any]) -> tuple[str, dict[str, Any]
     }
     if not style.plain:
         body |= {"top_k": 0, "min_p": 0, "return_token_ids": True}
-        body |= {"logprobs": True, "top_logprobs": TOP} if chat else {"logprobs": TOP}
+        top = style.top
+        body |= {"logprobs": True, "top_logprobs": top} if chat else {"logprobs": top}
     kept = {name: value for name, value in body.items() if name not in style.without}
     return CHAT if chat else COMPLETIONS, {**kept, **style.extra}
 
@@ -81,9 +84,9 @@ class Asker:
             FormatError: what it answers is no answer.
         """
         prompt = next(prompts)
-        for optional in ((), *_OPTIONAL):
+        for top, optional in ((self.style.top, ()), *((TOP, each) for each in ((), *_OPTIONAL))):
             without = self.style.without | frozenset(optional)
-            self.style = msgspec.structs.replace(self.style, without=without)
+            self.style = msgspec.structs.replace(self.style, top=top, without=without)
             try:
                 return self.one(prompt), self.one(prompt)
             except RefusedError as refused:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from lydite.auditor.probing.verdict import NUMERICS
 from lydite.evidence.endpoint import reference as expected
 from lydite.evidence.endpoint.claims import Draw
 from lydite.evidence.endpoint.reference import MARGIN, PIT, RESIDUAL, SURPRISAL, Bounds, Plan
@@ -61,7 +62,7 @@ def needed(
     if not plan.logprobs:
         return Needed(accuse, accuse, sizes)
     warn = _by_mean(scene.residuals(), bounds.numerics_mean_micro, Goal(math.log(1 / alpha)))
-    return Needed(accuse, _least([accuse, warn]), {**sizes, "numerics": warn})
+    return Needed(accuse, _least([accuse, warn]), {**sizes, NUMERICS: warn})
 
 
 def _least(sizes: Iterable[int | None]) -> int | None:

@@ -20,6 +20,8 @@ from lydite.messages.canonical import Count, Integer, Message, Word
 from lydite.messages.finding import Finding
 from lydite.messages.tier import Tier
 
+NUMERICS = "numerics"
+"""The channel that warns of unknown numerics, by the residuals."""
 SUSPECT_MILLI = 1301
 """log10 of 20: from here on nothing is affirmed."""
 _SKIPPED_MOST = 0.5
@@ -65,6 +67,14 @@ class Evidence(msgspec.Struct, kw_only=True):
     """Answers that taught nothing, and why."""
     unread: collections.Counter[Reason] = msgspec.field(default_factory=collections.Counter)
     """Answers of which only the log-probabilities were of no use, and why."""
+
+    def weighed(self) -> dict[str, int]:
+        """Return on how many tokens each channel spoke, of the draw that was asked for."""
+        counts = {
+            name: sum(len(finding.values(name)) for finding in self.findings)
+            for name in (expected.SURPRISAL, expected.PIT, expected.MARGIN, expected.RESIDUAL)
+        }
+        return {**counts, NUMERICS: counts[expected.RESIDUAL]}
 
     def skips(self) -> tuple[Skip, ...]:
         """Return what was skipped, by name and counted."""
@@ -140,8 +150,10 @@ def _judge(
 
 
 def _powered(evidence: Evidence, alternatives: Sequence[Alternative]) -> tuple[Tier, Reason, str]:
+    weighed = evidence.weighed()
     for one in alternatives:
-        if one.noticed_within is None or evidence.tokens < one.noticed_within:
+        enough = any(size and weighed[name] >= size for name, size in one.channels.items())
+        if not enough:
             wanted = "no number of" if one.noticed_within is None else f"{one.noticed_within}"
             return Tier.NONE, Reason.UNDERPOWERED, f"{wanted} tokens would show {one.name}"
     if not alternatives:

@@ -128,7 +128,7 @@ def parse(body: bytes, *, chat: bool) -> Answer:
     text = (choice.message.content if choice.message else None) if chat else choice.text
     if not text and not choice.token_ids:
         raise UnavailableError("an answer of no tokens", Reason.EMPTY_ANSWER)
-    reported, fault = _reported(choice.logprobs)
+    reported, decimals, fault = _reported(choice.logprobs)
     usage = said.usage or _Usage()
     return Answer(
         text=text or "",
@@ -136,22 +136,25 @@ def parse(body: bytes, *, chat: bool) -> Answer:
         prompt_ids=choice.prompt_token_ids or said.prompt_token_ids,
         reported=reported,
         fault=fault,
-        decimals=_decimals([one.logprob for one in reported]),
+        decimals=decimals,
         finish_reason=choice.finish_reason,
         prompt_tokens=usage.prompt_tokens,
         completion_tokens=usage.completion_tokens,
     )
 
 
-def _reported(logprobs: Any) -> tuple[tuple[Reported, ...], Reason | None]:
-    """Return what is said of each token, or why that cannot be used."""
+def _reported(logprobs: Any) -> tuple[tuple[Reported, ...], int, Reason | None]:
+    """Return what is said of each token and to how many decimals, or why that cannot be used."""
     if not logprobs:
-        return (), None
+        return (), 0, None
     try:
         said = _of_chat(logprobs) if "content" in logprobs else _of_lists(logprobs)
     except (msgspec.ValidationError, ValueError, TypeError, RecursionError):
-        return (), Reason.BAD_LOGPROBS
-    return (said, None) if all(map(_sound, said)) else ((), Reason.BAD_LOGPROBS)
+        return (), 0, Reason.BAD_LOGPROBS
+    decimals = _decimals([value for one in said for value in _every(one)])
+    if not all(_sound(one, 0.5 * 10.0**-decimals) for one in said):
+        return (), 0, Reason.BAD_LOGPROBS
+    return said, decimals, None
 
 
 def _of_chat(logprobs: Any) -> tuple[Reported, ...]:
@@ -176,13 +179,19 @@ def _of_lists(logprobs: Any) -> tuple[Reported, ...]:
     )
 
 
-def _sound(one: Reported) -> bool:
-    """Say whether these can be log-probabilities: of one distribution, and no placeholders."""
-    every = [one.logprob, *(logprob for _, logprob in one.top)]
-    if not all(LEAST_NATS < logprob <= _OVER for logprob in every):
+def _sound(one: Reported, half: float) -> bool:
+    """Say whether these can be log-probabilities, each rounded by at most ``half``.
+
+    Of one distribution, and no placeholders.
+    """
+    if not all(LEAST_NATS < logprob <= _OVER + half for logprob in _every(one)):
         return False
     # some servers repeat a drawn token; different tokens may share a name
-    return math.fsum(math.exp(logprob) for _, logprob in set(one.top)) <= 1.0 + _OVER * len(every)
+    return math.fsum(math.exp(value) for _, value in set(one.top)) <= math.exp(_OVER + half)
+
+
+def _every(one: Reported) -> tuple[float, ...]:
+    return (one.logprob, *(logprob for _, logprob in one.top))
 
 
 def _decimals(values: Sequence[float]) -> int:
