@@ -97,8 +97,6 @@ class Reason(enum.StrEnum):
     """The answer is not one that its request asks for: another shape, several choices, an error."""
     EMPTY_ANSWER = "empty-answer"
     """The answer has no tokens at all."""
-    BAD_LOGPROBS = "bad-logprobs"
-    """The log-probabilities are none: placeholders, more than one in sum, or not one a token."""
     RETOKENISED = "retokenised"
     """The tokens cannot be found again from the text with certainty, so they are not compared."""
     PROMPT_DIFFERS = "prompt-differs"

@@ -70,21 +70,18 @@ def verify(
     measures: list[Measure] = []
     for name, draw in draws.items():
         rows = [_Scored(row.astype(np.float64), draw) for row in logits]
+        scored = list(zip(rows, output_ids, strict=True))
         if draw.temperature > 0.0:
-            surprisals = [row.surprisal(y) for row, y in zip(rows, output_ids, strict=True)]
-            places = [
-                row.place(y, ties.uniform(named(PIT, name), nonce, at))
-                for at, (row, y) in enumerate(zip(rows, output_ids, strict=True))
-            ]
+            surprisals = [row.surprisal(y) for row, y in scored]
+            tied = [ties.uniform(named(PIT, name), nonce, at) for at in range(len(rows))]
+            places = [row.place(y, tie) for (row, y), tie in zip(scored, tied, strict=True)]
             measures.append(_measure(named(SURPRISAL, name), "micro-nat/6", surprisals))
             measures.append(_measure(named(PIT, name), "micro", places))
         else:
-            margins = [row.margin(y) for row, y in zip(rows, output_ids, strict=True)]
+            margins = [row.margin(y) for row, y in scored]
             measures.append(_measure(named(MARGIN, name), "micro-logit", margins))
         if logprobs is not None:
-            served = zip(rows, output_ids, logprobs[0], strict=True)
-            half = 0.5 * 10.0 ** -logprobs[1]
-            residuals = [row.residual(y, v, half) for row, y, v in served if v is not None]
+            residuals = _residuals(scored, *logprobs)
             measures.append(_measure(named(RESIDUAL, name), "micro-nat", residuals))
     return Finding(kind=KIND, tier=Tier.NONE, reason=Reason.RECORDED, measures=tuple(measures))
 
@@ -145,6 +142,14 @@ class _Scored:
         if self._p[token] > 0.0:
             apart = min(apart, abs(served - float(np.log(self._p[token]))))
         return min(round(MICRO * max(apart - half, 0.0)), CAP_MICRO)
+
+
+def _residuals(
+    scored: Sequence[tuple[_Scored, int]], served: Sequence[float | None], decimals: int
+) -> list[int]:
+    half = 0.5 * 10.0**-decimals
+    said = zip(scored, served, strict=True)
+    return [row.residual(y, value, half) for (row, y), value in said if value is not None]
 
 
 def _measure(name: str, unit: str, values: list[int]) -> Measure:
