@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from odd_server import serving, through
 
@@ -18,7 +19,7 @@ from lydite.messages.canonical import encode
 from lydite.messages.finding import Finding
 
 SMALL = Path(__file__).parents[2] / "models" / "lydite-small"
-QUICK = ["--max-requests", "14", "--answer-tokens", "48", "--timeout-s", "60"]
+QUICK = ["--max-requests", "7", "--answer-tokens", "40", "--timeout-s", "60"]
 Serve = Callable[[Engine], str]
 
 
@@ -67,8 +68,8 @@ def test_an_honest_endpoint_is_consistent(honest: str, tmp_path: Path) -> None:
     got = audit(honest, tmp_path)
     assert (got["code"], got["tier"], got["reason"]) == (0, "affirming", "consistent"), got
     assert got["plan"] == {"greedy": False, "logprobs": True, "tokens": "named"}
-    assert got["tokens"] > 300
-    assert got["spent"]["requests"] == 14
+    assert got["tokens"] > 100
+    assert got["spent"]["requests"] == 7
     facts = {fact["name"]: fact["value"] for fact in got["facts"]}
     power = facts["for 90 % power against int4"]
     assert 0 < int(power.partition(" ")[0]) < 100, power
@@ -76,9 +77,7 @@ def test_an_honest_endpoint_is_consistent(honest: str, tmp_path: Path) -> None:
 
 
 def test_the_verdict_follows_from_the_record(honest: str, tmp_path: Path) -> None:
-    import msgspec
-
-    got = audit(honest, tmp_path)
+    got = audit(honest, tmp_path, "--max-requests", "4")
     findings = msgspec.convert(got["findings"], list[Finding])
     plan = msgspec.convert(got["plan"], Plan)
     for level in got["verdict"]["levels"]:
@@ -101,7 +100,7 @@ def test_another_model_is_inconsistent(other: str, tmp_path: Path) -> None:
         "contraindicated",
         "inconsistent-tokens",
     )
-    assert got["spent"]["requests"] < 14, "an audit ends with the accusation"
+    assert got["spent"]["requests"] < 7, "an audit ends with the accusation"
 
 
 def test_text_alone_never_affirms_against_int4(honest: str, tmp_path: Path) -> None:
@@ -130,6 +129,7 @@ def test_at_temperature_zero_margins_speak(honest: str, other: str, tmp_path: Pa
     assert got["tier"] == "contraindicated", got
 
 
+@pytest.mark.slow
 def test_a_default_filter_of_a_server_is_a_misconfiguration(honest: str, tmp_path: Path) -> None:
     def colder(asked: dict[str, Any], said: dict[str, Any]) -> None:
         if not said:
@@ -205,6 +205,6 @@ def test_logprobs_that_are_none_teach_nothing_and_hide_nothing(
                 spoil(said["choices"][0]["logprobs"]["content"])
 
     with serving(through(honest, change)) as url:
-        got = audit(url, tmp_path, "--max-requests", "8", "--answer-tokens", "32")
+        got = audit(url, tmp_path, "--max-requests", "5", "--answer-tokens", "32")
     assert (got["tier"], got["reason"]) == ("none", "underpowered"), got
-    assert {"kind": "endpoint/residual", "reason": "bad-logprobs", "count": 6} in got["skipped"]
+    assert {"kind": "endpoint/residual", "reason": "bad-logprobs", "count": 3} in got["skipped"]

@@ -42,10 +42,9 @@ def verify(
 ) -> Finding:
     """Score every token; row t of ``logits`` is the declared model's, in nats, before token t.
 
-    ``draws`` are the ways in which the tokens may have been drawn: as asked for (named ""), and
-    some that servers fall into by themselves; each is scored. ``logprobs`` are the served ones,
-    one a token or none, with the decimals that they were rounded to. ``nonce``, 32 bytes that the
-    endpoint could not know, breaks ties.
+    ``draws`` are ways in which the tokens may have been drawn, by name; each is scored.
+    ``logprobs`` are the served ones, one a token or None, and the decimals that they have.
+    ``nonce``, 32 bytes that the endpoint could not know, breaks ties.
 
     1. Surprisal ``f(y) - E_p f`` over ``CLIP_NATS``, ``f(v) = min(-ln p(v), CLIP_NATS)``: mean
        zero for tokens drawn from p. The clip for a token that p excludes.
@@ -67,7 +66,7 @@ def verify(
     reported log-probabilities may be another model's than the one that chose the tokens.
     """
     _check(output_ids, logits, logprobs)
-    measures: list[Measure] = []
+    measures = []
     for name, draw in draws.items():
         rows = [_Scored(row.astype(np.float64), draw) for row in logits]
         scored = list(zip(rows, output_ids, strict=True))
