@@ -96,6 +96,15 @@ def test_an_answer_without_any_has_none_to_read() -> None:
     assert (wanted.scored, exchange.logprobs) == (False, ())
 
 
+@pytest.mark.parametrize(
+    ("more", "scored"), [({"logprobs": 0}, True), ({"logprobs": 3}, True), ({}, False)]
+)
+def test_a_completion_may_ask_for_those_of_its_own_tokens_alone(
+    more: dict[str, int], scored: bool
+) -> None:
+    assert asked(TEXT, dump({"prompt": "hi"} | more)).scored is scored
+
+
 def read(chat: bool, *parts: Any) -> Served:
     return logprobs.read(parts, IDS, chat=chat)
 

@@ -83,11 +83,16 @@ class Site(NamedTuple):
 
 
 def set_up(
-    processes: Processes, directory: Path, engines: dict[str, OutsideEngine], execution: Execution
+    processes: Processes,
+    directory: Path,
+    engines: dict[str, OutsideEngine],
+    execution: Execution,
+    policy: Policy | None = None,
+    reference: Reference | None = None,
 ) -> Site:
-    """Put everything around engines that are starting."""
-    reference = references.parse(UNSEEDED.read_bytes())
-    policy = parse_policy(POLICY.read_bytes())
+    """Put everything around engines that are starting; they have no seeds unless told otherwise."""
+    reference = reference or references.parse(UNSEEDED.read_bytes())
+    policy = policy or parse_policy(POLICY.read_bytes())
     deployment = deploy(processes, directory, engines, policy, reference, execution)
     return Site(engines, deployment, policy, reference)
 

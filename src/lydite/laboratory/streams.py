@@ -50,7 +50,7 @@ def ask(
     questions: Sequence[Question],
     *,
     at_once: int | None = None,
-    scored: bool = False,
+    scored: bool = True,
 ) -> list[Claims]:
     """Let ``engine`` answer all questions, in groups of ``at_once`` (None: all together).
 

@@ -167,7 +167,7 @@ def asked(path: str, request: bytes) -> Asked:
         chat=chat,
         streamed=bool(frame.stream),
         model=frame.model,
-        scored=frame.logprobs not in (None, False),
+        scored=frame.logprobs is not None and frame.logprobs is not False,  # 0: their own alone
     )
 
 
