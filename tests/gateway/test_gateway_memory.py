@@ -121,6 +121,7 @@ def test_an_answer_counts_until_its_client_has_read_it(
         idle.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, LONG)
         idle.send(long)
         memory = memory_of(gateway)
+        idle.socket.recv(1, socket.MSG_PEEK)
         eventually(lambda: 2_500_000 < memory.taken <= size)
         with Wire(gateway.port) as other:
             assert refused(other.ask(long))
@@ -138,6 +139,7 @@ def test_who_reads_nothing_is_hung_up_on_when_there_is_no_room(
     with Wire(gateway.port) as idle:
         idle.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, LONG)
         idle.send(brief(4_000_000))
+        idle.socket.recv(1, socket.MSG_PEEK)
         eventually(lambda: 2_500_000 < memory.taken <= 4_000_000)
         memory.limit = 500_000
         eventually(lambda: memory.taken == 0)
