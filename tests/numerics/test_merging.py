@@ -112,11 +112,10 @@ def test_a_cheat_is_found_by_the_merged_null_within_the_tokens_that_it_states(
     assert found >= 18
 
 
-def test_each_widening_takes_power_and_says_how_much(
-    bf16: Passport, fp32: Passport, int4: Passport
-) -> None:
-    first, second = merging.merge([bf16, fp32], [int4], "both", LEVEL).steps
-    name = ("int4-weights", "tokens/residual")
+def test_each_widening_takes_power_and_says_how_much(bf16: Passport, fp32: Passport) -> None:
+    weak = passport(3, 14_000.0, cheat="weak", noise_micro=30_000)
+    first, second = merging.merge([bf16, fp32], [weak], "both", LEVEL).steps
+    name = ("weak", "tokens/residual")
     before, after = first.needed[name], second.needed[name]
     assert before is not None
     assert after is not None

@@ -48,13 +48,15 @@ EXAMPLES = {
     "witness run": "lydite witness run w1 --anchor mine/anchor.json",
     "beacon init": "lydite beacon init beacon --period 1",
     "beacon run": "lydite beacon run beacon --port 8100",
-    "passport make": "lydite passport make --model models/lydite-small --prompts prompts.json "
-    "--key auditor.key --out bf16.passport.json",
+    "passport make": "lydite passport make --model models/lydite-small --prompts prompts.json"
+    " --key auditor.key --out bf16.passport.json",
     "passport merge": "lydite passport merge bf16.passport.json fp32.passport.json --signer 3b6a "
     "--name mine --out reference.json",
     "passport show": "lydite passport show bf16.passport.json --plot bf16.svg",
     "passport endorse": "lydite passport endorse candidate.json --key auditor.key --out new.json",
     "lab": "lydite lab --attack int4-weights --attack fp8-cache",
+    "selfcheck": "lydite selfcheck http://127.0.0.1:8000 --model models/lydite-small"
+    " --passport bf16.passport.json --signer KEY --prompts prompts.json --out selfcheck",
     "plan rollout": "lydite plan rollout --teams 2000 --wage 80",
     "plan coverage": "lydite plan coverage --share 0.05 --vary servers=100,1000,10000",
     "plan upload": "lydite plan upload --size 500e9 --link 25",

@@ -38,6 +38,7 @@ COMMANDS = {
     "beacon": "local public randomness, for development",
     "passport": "measure how a stack computes, merge what was measured, show it",
     "lab": "every attack against every kind of evidence, in a table that grows as you watch",
+    "selfcheck": "hold a new build of your engine against accepted passports, in a set time",
     "plan": "what verification costs and buys: rollout, coverage, upload, physical checks",
 }
 """Every command and what it is for, as one meets them: to see and to check, to serve, to audit; the
@@ -170,6 +171,7 @@ _EXTRAS = {
     "gateway demo": "demo",
     "meter": "auditor",
     "passport make": "auditor",
+    "selfcheck": "auditor",
     "passport show": "plot",
     "plan": "plot",
 }

@@ -56,7 +56,6 @@ def signers(public_keys: Sequence[str]) -> dict[KeyId, PublicKey]:
 
 def add_stack(parser: argparse.ArgumentParser) -> None:
     """Add what says how a model is run: in this process, or, in words, behind a URL."""
-    parser.add_argument("--url", help="measure the server there; else the model in this process")
     parser.add_argument("--served", help="the model's name at the URL, if it has several")
     parser.add_argument("--dtype", default="bf16", help="bf16 or fp32; behind a URL any word")
     parser.add_argument("--batch", type=int, default=16, help="answers decoded together")
@@ -84,6 +83,7 @@ def _make(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--beside", type=Path, help="an honest passport, whose stack and noise a cheat takes over"
     )
+    parser.add_argument("--url", help="measure the server there; else the model in this process")
     add_stack(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 

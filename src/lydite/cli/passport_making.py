@@ -107,7 +107,9 @@ def _measured(
         server = Server(arguments.url, arguments.served)
         return run(
             asking.remote(server, arguments.batch),
-            lambda answers: scoring.by_logprobs(auditor, answers, SAMPLINGS),
+            lambda answers: scoring.by_logprobs(
+                auditor, answers, measuring.blank(root, arguments.sampler, 0), SAMPLINGS
+            ),
             server_stack(arguments),
         )
     way = way_of(arguments)
@@ -131,11 +133,12 @@ def _cheating(
         known = ", ".join(sorted(CHEATS))
         raise ConfigurationError(f"--cheat is one of {known}, and goes with --beside PASSPORT")
     beside = passports.parse(payload(read_message(arguments.beside))).predicate
-    workshop = Workshop(model=arguments.model, small_model=_smaller(arguments.model))
-    ask = asking.in_process(CHEATS[arguments.cheat](workshop), tapped=False)
+    planted = CHEATS[arguments.cheat](workshop_of(arguments.model))
+    ask = asking.in_process(planted, tapped=False)
     return run(ask, Difference(beside.noise_micro, beside.drift_micro), beside.stack)
 
 
-def _smaller(model: Path) -> Path:
+def workshop_of(model: Path) -> Workshop:
+    """Return what a cheat has at hand: the model, and the smaller one that lies beside it."""
     beside = model.resolve().parent / SMALLER
-    return beside if beside.is_dir() else model
+    return Workshop(model=model, small_model=beside if beside.is_dir() else model)

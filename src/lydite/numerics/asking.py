@@ -7,7 +7,7 @@ recomputes decides what it is worth. Knows nothing of scores.
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -17,7 +17,9 @@ from lydite.engines.openai_requests import CHAT_PATH, COMPLETIONS_PATH
 from lydite.engines.protocol import Engine, Job
 from lydite.errors import FormatError, Reason, UnavailableError
 from lydite.evidence.tokens import claims as tokens
+from lydite.evidence.tokens import logprobs
 from lydite.evidence.tokens.claims import Claims
+from lydite.evidence.tokens.logprobs import Served
 from lydite.numerics.prompts import Question
 from lydite.numerics.web import Server
 
@@ -27,8 +29,7 @@ class Answer(NamedTuple):
 
     question: Question
     claims: Claims
-    logprobs: tuple[float, ...]
-    """Of each token, in nats, at temperature 1 and unfiltered; empty where none were told."""
+    """With what it says of the log-probabilities of its tokens, if it does."""
     states: NDArray[np.float32] | None
     """What the output layer was given, shape (tokens, width); only from an engine in process."""
     prompt_tokens: int | None
@@ -82,19 +83,25 @@ async def _local(engine: Engine, question: Question, *, tapped: bool) -> Answer:
     states = [piece.states for piece in pieces if piece.states is not None]
     return Answer(
         question=question,
-        claims=_claims(question, [token for piece in pieces for token in piece.token_ids]),
-        logprobs=tuple(one.logprob for piece in pieces for one in piece.logprobs),
+        claims=_claims(
+            question,
+            [token for piece in pieces for token in piece.token_ids],
+            [one.logprob for piece in pieces for one in piece.logprobs],
+        ),
         states=np.concatenate(states) if states else None,
         prompt_tokens=None,
     )
 
 
-def _claims(question: Question, output_ids: Sequence[int]) -> Claims:
+def _claims(question: Question, output_ids: Sequence[int], told: Sequence[float]) -> Claims:
+    """Return the claims of an engine in this process, whose numbers nobody rounded."""
+    served = Served(values=tuple(told), unit=0.0) if told else None
     return Claims(
         prompt_ids=question.prompt_ids,
         output_ids=tuple(output_ids),
         sampling=question.sampling,
         seed=question.seed,
+        served=served,
     )
 
 
@@ -125,43 +132,28 @@ def _remote(server: Server, question: Question) -> Answer:
     exchange = tokens.from_exchange(path, body, response)
     if not exchange.output_ids:
         raise UnavailableError("an answer of no tokens", Reason.NO_TOKEN_IDS)
-    claims = _claims(question, exchange.output_ids)
-    said = _Said.of(response)
-    return Answer(question, claims, said.logprobs(len(claims.output_ids)), None, said.prompt_tokens)
+    said = _decoded(response)
+    try:
+        served = logprobs.read(exchange.logprobs, exchange.output_ids, chat=chat)
+    except UnavailableError:  # one that tells none can be watched by the other scores
+        served = None
+    claims = tokens.claims(exchange, question.prompt_ids, question.seed, served)
+    drawn = msgspec.structs.replace(claims, sampling=sampling)  # its seed is ours, not a client's
+    return Answer(question, drawn, None, said.usage.prompt_tokens if said.usage else None)
 
 
 class _Usage(msgspec.Struct):
     prompt_tokens: int | None = None
 
 
-class _Choice(msgspec.Struct):
-    logprobs: dict[str, Any] | None = None
-
-
 class _Said(msgspec.Struct):
     """What an answer says beside its tokens."""
 
-    choices: list[_Choice]
     usage: _Usage | None = None
 
-    @classmethod
-    def of(cls, response: bytes) -> "_Said":
-        try:
-            return msgspec.json.decode(response, type=cls)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise FormatError(f"answer: {error}") from error
 
-    @property
-    def prompt_tokens(self) -> int | None:
-        return self.usage.prompt_tokens if self.usage else None
-
-    def logprobs(self, count: int) -> tuple[float, ...]:
-        """Return one for each token, or nothing where the answer has another number of them."""
-        told = self.choices[0].logprobs or {}
-        content = told.get("content")
-        rows = content if content is not None else told.get("token_logprobs") or []
-        try:
-            values = tuple(float(row["logprob"] if content is not None else row) for row in rows)
-        except (KeyError, TypeError, ValueError) as error:
-            raise FormatError(f"answer: log-probabilities of another shape: {error}") from error
-        return values if len(values) == count and np.isfinite(values).all() else ()
+def _decoded(response: bytes) -> _Said:
+    try:
+        return msgspec.json.decode(response, type=_Said)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise FormatError(f"answer: {error}") from error

@@ -32,6 +32,8 @@ from lydite.numerics.scoring import Difference, Scored, score
 
 STREAM_LEVEL_MILLI = 2301
 """An e-value of 200: what honest streams are watched for."""
+SCRIPT = ("asking.py", "deriving.py", "local.py", "measuring.py", "prompts.py", "scoring.py")
+"""What a passport names as the script that made it."""
 COMPARED = 16
 """Answers on which the logits of the two stacks are compared."""
 
@@ -181,8 +183,8 @@ def versions() -> tuple[str, ...]:
 
 
 def script_digest() -> str:
-    """Return SHA-256 over the files of this room, sorted by name: the script of a passport."""
-    files = sorted(Path(__file__).parent.glob("*.py"))
+    """Return SHA-256 over ``SCRIPT``, the files of this room that measure, in that order."""
+    files = [Path(__file__).with_name(name) for name in SCRIPT]
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
 
 

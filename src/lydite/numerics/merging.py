@@ -18,7 +18,7 @@ from lydite.evidence.tokens import reference as tokens
 from lydite.evidence.tokens.reference import MARGIN, RESIDUAL, Reference
 from lydite.messages import grid as grids
 from lydite.messages import passport as passports
-from lydite.messages.calibration import Alternative, Binned, Provenance
+from lydite.messages.calibration import Alternative, Binned, Cheat, Provenance
 from lydite.messages.grid import LOG
 from lydite.messages.passport import Passport, Predicate
 from lydite.numerics import deriving
@@ -106,7 +106,7 @@ def merge(
     goal = Goal(log_level=-math.log(level), weight=1 / BETS, onset=0)
     against = [passport.predicate for passport in cheats]
     steps = [_step(honest[: count + 1], against, edges, goal) for count in range(len(honest))]
-    made = _reference(honest, edges, name)
+    made = _reference(honest, against, edges, name)
     found = tuple(_alternatives(made, against, edges, goal))
     reference = msgspec.structs.replace(made, alternatives=found)
     tokens.check(reference)
@@ -221,10 +221,20 @@ def _edges(known: Sequence[Predicate], name: str) -> tuple[int, ...]:
     return deriving.quantile_edges(rows, LOG, QUANTILES)
 
 
-def _binned(every: Sequence[Passport], name: str, edges: Sequence[int]) -> Binned:
-    """Return one histogram for each passport."""
+def _binned(
+    every: Sequence[Passport], name: str, edges: Sequence[int], cheats: Sequence[Predicate] = ()
+) -> Binned:
+    """Return one histogram for each passport, and what is bet on beside: that of each cheat."""
     return Binned(
         edges=tuple(edges),
+        cheats=tuple(
+            Cheat(
+                name=str(cheat.cheat),
+                counts=tuple(map(sum, zip(*rows_of(cheat, name, edges), strict=True))),
+            )
+            for cheat in cheats
+            if deriving.channel(cheat, name) is not None
+        ),
         histograms=tuple(
             deriving.histogram(
                 passports.name_of(passport.predicate.stack)[:200],
@@ -253,20 +263,32 @@ def _step(
         digest=passports.digest(every[-1]),
         tolls={name: math.log(math.fsum(null)) for name, null in nulls.items()},
         needed={
-            (str(cheat.cheat), name): _tokens(rows_of(cheat, name, edges[name]), null, goal)
+            (str(cheat.cheat), name): _tokens(
+                rows_of(cheat, name, edges[name]), null, goal, len(cheats)
+            )
             for cheat in cheats
             for name, null in nulls.items()
         },
     )
 
 
-def _tokens(table: Sequence[Sequence[int]], null: Sequence[float], goal: Goal) -> int | None:
-    """Return how many tokens of a cheat reach the goal, None if never or nothing was counted."""
+def _tokens(
+    table: Sequence[Sequence[int]], null: Sequence[float], goal: Goal, several: int
+) -> int | None:
+    """Return how many tokens of a cheat reach the goal, None if never or nothing was counted.
+
+    By the quicker of the bet that learns and the one on the very cheat, one of ``several``.
+    """
     if len(table) < 2:
         return None
     share = nearest.smoothed([sum(column) for column in zip(*table, strict=True)])
     logs = [math.log(q / p) for q, p in zip(share, null, strict=True)]
-    return sizing.learnt(share, null, goal, sizing.design_effect(table, logs))
+    effect = sizing.design_effect(table, logs)
+    bets = (
+        sizing.learnt(share, null, goal, effect),
+        sizing.wagered(share, null, goal._replace(weight=goal.weight / several), effect),
+    )
+    return min((tokens for tokens in bets if tokens is not None), default=None)
 
 
 def _alternatives(
@@ -283,7 +305,7 @@ def _alternatives(
             table = rows_of(cheat, name, at)
             for channels in ((name,), (name, beside)):
                 shared = goal._replace(weight=1 / (BETS * len(channels)))
-                needed = _tokens(table, nulls[name], shared)
+                needed = _tokens(table, nulls[name], shared, len(cheats))
                 if needed is not None:
                     yield Alternative(
                         name=str(cheat.cheat),
@@ -294,12 +316,16 @@ def _alternatives(
 
 
 def _reference(
-    honest: Sequence[Passport], edges: Mapping[str, Sequence[int]], name: str
+    honest: Sequence[Passport],
+    cheats: Sequence[Predicate],
+    edges: Mapping[str, Sequence[int]],
+    name: str,
 ) -> Reference:
     known = [passport.predicate for passport in honest]
     by = known[0].auditor
     margin, residual = (
-        _binned(honest, channel, edges[channel]) if channel in edges else None for channel in BINNED
+        _binned(honest, channel, edges[channel], cheats) if channel in edges else None
+        for channel in BINNED
     )
     return Reference(
         name=name,

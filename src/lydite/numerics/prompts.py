@@ -20,7 +20,7 @@ SAMPLINGS = (
     Sampling(temperature=1.0, max_tokens=TOKENS, ignore_eos=True),
     Sampling(temperature=0.6, top_p=0.8, max_tokens=TOKENS, ignore_eos=True),
 )
-"""Drawn in turn: as the model is, and in the corner of settings that a null is to cover."""
+"""Drawn in turn, two by two: as the model is, and in the corner that a null is to cover."""
 _LIMIT_BYTES = 16 << 20
 _PURPOSE = b"lydite/passport-seed/v1\0"
 
@@ -113,7 +113,7 @@ def coldest(samplings: Sequence[Sampling] = SAMPLINGS) -> tuple[int, int]:
 
 
 def _sampling(number: int) -> Sampling:
-    return SAMPLINGS[number % len(SAMPLINGS)]
+    return SAMPLINGS[number // 2 % len(SAMPLINGS)]
 
 
 def _ids(codec: Codec, prompt: Prompt) -> tuple[int, ...]:

@@ -8,15 +8,17 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from lydite.engines.protocol import Engine
 from lydite.errors import FormatError
 from lydite.evidence.tokens import verifier
+from lydite.evidence.tokens.claims import Claims
 from lydite.evidence.tokens.reference import (
     MARGIN,
-    RESIDUAL_CAP_MICRO,
+    RESIDUAL,
     SCALE_MICRO,
     SURPRISAL,
     Reference,
@@ -70,7 +72,7 @@ def score(auditor: Engine, answer: Answer, blank: Reference) -> Scored:
     return Scored(
         margins=finding.values(MARGIN),
         surprisals=finding.values(SURPRISAL),
-        residuals=residuals(logits, claims.output_ids, answer.logprobs),
+        residuals=finding.values(RESIDUAL),
         flips=_flips(logits, claims.output_ids, claims.sampling),
         chat=answer.question.prompt.chat,
         prompt_tokens=len(claims.prompt_ids),
@@ -78,30 +80,15 @@ def score(auditor: Engine, answer: Answer, blank: Reference) -> Scored:
     )
 
 
-def cut(answer: Answer) -> Any:
+def cut(answer: Answer) -> Claims:
     """Return the claims of an answer's first 128 tokens."""
     claims = answer.claims
-    return type(claims)(
-        prompt_ids=claims.prompt_ids,
+    served = claims.served
+    return msgspec.structs.replace(
+        claims,
         output_ids=claims.output_ids[:TOKENS],
-        sampling=claims.sampling,
-        seed=claims.seed,
+        served=served and msgspec.structs.replace(served, values=served.values[:TOKENS]),
     )
-
-
-def residuals(
-    logits: NDArray[np.floating], output_ids: Sequence[int], told: Sequence[float]
-) -> tuple[int, ...]:
-    """Return ``|told - recomputed|`` of each token's log-probability, in micro-nats, capped.
-
-    Unfiltered and at temperature 1. Nothing where nothing was told.
-    """
-    if not told:
-        return ()
-    ours = _log_softmax(logits.astype(np.float64))[np.arange(len(output_ids)), list(output_ids)]
-    gaps = np.abs(np.asarray(told[: len(output_ids)], dtype=np.float64) - ours)
-    capped = np.minimum(np.rint(SCALE_MICRO * gaps), RESIDUAL_CAP_MICRO)
-    return tuple(int(value) for value in capped)
 
 
 def by_states(
@@ -136,7 +123,7 @@ def by_states(
 
 
 def by_logprobs(
-    auditor: Engine, answers: Sequence[Answer], samplings: Sequence[Sampling]
+    auditor: Engine, answers: Sequence[Answer], blank: Reference, samplings: Sequence[Sampling]
 ) -> Difference:
     """Compare log-probabilities of the drawn tokens alone, all that a server tells.
 
@@ -147,15 +134,16 @@ def by_logprobs(
     Raises:
         FormatError: the server told no log-probabilities.
     """
-    told = [
-        value
-        for answer in answers
-        for value in residuals(
-            auditor.recompute(cut(answer).prompt_ids, cut(answer).output_ids).logits,
-            cut(answer).output_ids,
-            answer.logprobs,
-        )
-    ]
+    scored = [score(auditor, answer, blank) for answer in answers]
+    return by_residuals([value for one in scored for value in one.residuals], samplings)
+
+
+def by_residuals(told: Sequence[int], samplings: Sequence[Sampling]) -> Difference:
+    """Return what ``by_logprobs`` makes of residuals that are known already, in micro-nats.
+
+    Raises:
+        FormatError: there are none.
+    """
     if not told:
         raise FormatError("the stack tells no log-probabilities, so its noise cannot be measured")
     noise = float(np.quantile(np.asarray(told, dtype=np.float64), NOISE_QUANTILE))
@@ -194,9 +182,3 @@ def _chances(scaled: _Row, kept: NDArray[np.bool_]) -> _Row:
     weights = np.where(kept, np.exp(scaled - scaled.max()), 0.0)
     whole: _Row = weights / max(weights.sum(), 1e-300)
     return whole
-
-
-def _log_softmax(logits: _Row) -> _Row:
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    result: _Row = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    return result

@@ -5,8 +5,10 @@ Believes nothing of what comes back. Knows nothing of what is asked.
 
 import contextlib
 import http.client
+import math
 import socket
 import threading
+import time
 import urllib.parse
 from typing import Final
 
@@ -29,8 +31,17 @@ class _Models(msgspec.Struct):
 class Server:
     """A server by URL; each call opens a connection and closes it."""
 
-    def __init__(self, url: str, model: str | None = None, timeout_s: float = 60.0) -> None:
+    def __init__(
+        self,
+        url: str,
+        model: str | None = None,
+        timeout_s: float = 60.0,
+        until_s: float = math.inf,
+    ) -> None:
         """Take the server at ``url``, and the ``model`` that it serves (None: the only one).
+
+        A call takes ``timeout_s`` at most, and none goes on beyond ``until_s`` of
+        ``time.monotonic``.
 
         Raises:
             ConfigurationError: no URL, or the server has several models and none is named.
@@ -46,7 +57,7 @@ class Server:
         self.url = url.rstrip("/")
         self._kind, self._host = _KINDS[parts.scheme], parts.hostname
         self._path = parts.path.rstrip("/").removesuffix("/v1")
-        self._timeout_s = timeout_s
+        self._timeout_s, self._until_s = timeout_s, until_s
         self.model = model or self._only()
 
     def post(self, path: str, body: bytes) -> bytes:
@@ -67,8 +78,11 @@ class Server:
         return known[0].id
 
     def _call(self, method: str, path: str, body: bytes | None) -> bytes:
-        connection = self._kind(self._host, self._port, timeout=self._timeout_s)
-        overdue = threading.Timer(self._timeout_s, lambda: _cut(connection))
+        left_s = min(self._timeout_s, self._until_s - time.monotonic())
+        if left_s <= 0:
+            raise UnavailableError(f"{self.url}{path}: no time is left to ask")
+        connection = self._kind(self._host, self._port, timeout=left_s)
+        overdue = threading.Timer(left_s, lambda: _cut(connection))
         overdue.start()
         try:
             headers = {"Content-Type": "application/json"}

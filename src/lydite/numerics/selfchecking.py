@@ -1,0 +1,117 @@
+"""Runs a self-check within its time: asks, scores and watches until it is known or over.
+
+Asking happens in a thread of its own, so that a stack which hangs costs the time that was set, and
+no more. Knows nothing of command lines or files.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from lydite.engines.protocol import Engine
+from lydite.errors import LyditeError
+from lydite.evidence.tokens.reference import Reference
+from lydite.numerics import watching
+from lydite.numerics.asking import Ask, groups
+from lydite.numerics.prompts import Question
+from lydite.numerics.scoring import Scored, score
+from lydite.numerics.watching import Outcome, Watched
+
+AFTER = 16
+"""Answers that are still taken in after evidence reached the level, to tell the cause by."""
+
+
+class Limits(NamedTuple):
+    """When a self-check ends."""
+
+    until_s: float
+    """By ``time.monotonic``."""
+    level: float
+    batch: int
+
+
+class Checked(NamedTuple):
+    """What a self-check came to."""
+
+    outcome: Outcome
+    watched: Watched | None
+    """None if nothing was scored."""
+    needed: int | None
+    """Tokens that tell another stack, nine times in ten."""
+    scored: tuple[Scored, ...]
+    notes: tuple[str, ...]
+
+
+def check(
+    auditor: Engine,
+    ask: Ask,
+    questions: Sequence[Question],
+    reference: Reference,
+    limits: Limits,
+    tell: Callable[[int], None] = lambda _: None,
+) -> Checked:
+    """Hold a stack against ``reference`` until it is known to be inside or outside, or time is up.
+
+    Raises:
+        LyditeError: the stack failed before a single answer could be scored.
+    """
+    needed = watching.needed_tokens(reference, limits.level)
+    work = _Work(auditor, ask, reference, limits, needed, tell)
+    thread = threading.Thread(target=work.run, args=(questions,), name="selfcheck", daemon=True)
+    thread.start()
+    thread.join(max(0.0, limits.until_s - time.monotonic()))
+    work.over.set()
+    scored = tuple(work.scored)
+    if work.error is not None and not scored:
+        raise work.error
+    notes = [] if work.error is None else [f"the stack failed: {work.error}"]
+    if thread.is_alive():
+        notes.append("time was up before all prompts were asked")
+    if not scored:
+        return Checked(Outcome.UNDERPOWERED, None, needed, scored, tuple(notes))
+    watched = watching.watch(reference, scored, limits.level)
+    return Checked(watching.decide(watched, needed), watched, needed, scored, tuple(notes))
+
+
+class _Work:
+    """What the thread does: one group of questions after the other."""
+
+    def __init__(
+        self,
+        auditor: Engine,
+        ask: Ask,
+        reference: Reference,
+        limits: Limits,
+        needed: int | None,
+        tell: Callable[[int], None],
+    ) -> None:
+        self.over = threading.Event()
+        self.scored: list[Scored] = []
+        self.error: LyditeError | None = None
+        self._auditor, self._ask, self._reference = auditor, ask, reference
+        self._limits, self._needed, self._tell = limits, needed, tell
+        self._crossed_at: int | None = None
+
+    def run(self, questions: Sequence[Question]) -> None:
+        """Ask and score until something says that it is enough."""
+        try:
+            for group in groups(questions, self._limits.batch):
+                for answer in self._ask(group):
+                    if self.over.is_set():
+                        return
+                    self.scored.append(score(self._auditor, answer, self._reference))
+                self._tell(len(self.scored))
+                if self._enough():
+                    return
+        except LyditeError as error:
+            self.error = error
+
+    def _enough(self) -> bool:
+        """Say whether more answers would change nothing."""
+        if self._crossed_at is None:
+            watched = watching.watch(self._reference, self.scored, self._limits.level)
+            if watched.crossing is None:
+                return self._needed is not None and watched.tokens >= self._needed
+            self._crossed_at = watched.crossing.answer
+        return len(self.scored) >= self._crossed_at + AFTER

@@ -1,0 +1,164 @@
+"""A new stack held against a merged null, token by token, until time or evidence is enough.
+
+Inside, outside or underpowered; if outside, by which score and at which token. Accuses nobody: this
+is a provider's own test of its own build. Knows nothing of how answers come about.
+"""
+
+import enum
+import math
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from lydite.errors import FormatError
+from lydite.evidence.tokens import reference as tokens
+from lydite.evidence.tokens.reference import MARGIN, RESIDUAL, SURPRISAL, Reference
+from lydite.messages.tier import Tier
+from lydite.numerics.scoring import Scored
+from lydite.statistics import betting, bins, sizing
+from lydite.statistics.merging import log_average
+from lydite.statistics.nearest import smoothed
+from lydite.statistics.sizing import Goal
+
+
+class Outcome(enum.StrEnum):
+    """What became of a self-check."""
+
+    INSIDE = "inside"
+    """Enough tokens, and none of the accepted stacks would be surprised by them."""
+    OUTSIDE = "outside"
+    """No accepted stack gives such scores, at the level asked."""
+    UNDERPOWERED = "underpowered"
+    """Too few tokens to tell."""
+
+    @property
+    def tier(self) -> Tier:
+        """What a command ends with."""
+        return {
+            "inside": Tier.AFFIRMING,
+            "outside": Tier.WARNING,
+            "underpowered": Tier.NONE,
+        }[self.value]
+
+
+class Crossing(NamedTuple):
+    """Where evidence first reached the level; both count from 1."""
+
+    answer: int
+    token: int
+    """Of that answer."""
+    seen: int
+    """Tokens up to here, of all answers."""
+
+
+class Watched(NamedTuple):
+    """How far every channel's e-value came."""
+
+    log10_e: float
+    """Of the average of all channels, at its highest."""
+    channels: dict[str, float]
+    """log10 of each channel's e-value, at the crossing or the end."""
+    tokens: int
+    crossing: Crossing | None
+
+    @property
+    def loudest(self) -> str:
+        """The channel that says most."""
+        return max(self.channels, key=lambda name: self.channels[name])
+
+
+def watch(reference: Reference, answers: Sequence[Scored], level: float) -> Watched:
+    """Bet against the null of ``reference`` with every token of ``answers``, in their order.
+
+    Channels that both the reference and the answers have, averaged with equal weights.
+
+    Guarantee (Ville): for a stack within the reference the average ever reaches 1/level with
+    probability at most ``level``, however long it is watched.
+
+    Raises:
+        FormatError: a level that is not between 0 and 1, or no answer was scored.
+    """
+    if not 0.0 < level < 1.0 or not answers:
+        raise FormatError("a self-check needs a level between 0 and 1, and an answer")
+    paths = _paths(reference, answers)
+    weights = [1 / len(paths)] * len(paths)
+    highest, channels, crossing = -math.inf, dict.fromkeys(paths, 0.0), None
+    seen = 0
+    for seen, logs in enumerate(zip(*paths.values(), strict=True), 1):
+        average = log_average(logs, weights)
+        highest = max(highest, average)
+        channels = dict(zip(paths, logs, strict=True))
+        if average >= -math.log(level):
+            crossing = _place(answers, seen)
+            break
+    return Watched(
+        log10_e=highest / math.log(10),
+        channels={name: log / math.log(10) for name, log in channels.items()},
+        tokens=sum(answer.tokens for answer in answers),
+        crossing=crossing,
+    )
+
+
+def decide(watched: Watched, needed: int | None) -> Outcome:
+    """Return what the evidence comes to; ``needed`` tokens tell another stack, None: none do."""
+    if watched.crossing is not None:
+        return Outcome.OUTSIDE
+    if needed is None or watched.tokens < needed:
+        return Outcome.UNDERPOWERED
+    return Outcome.INSIDE
+
+
+def needed_tokens(reference: Reference, level: float) -> int | None:
+    """Return how many tokens tell a stack that is none of the accepted, nine times in ten.
+
+    The largest over what the reference knows of cheats that are found at all, each by its quickest
+    channel; where it knows none, over a stack every second of whose residuals lies one bin further
+    out than in the widest accepted one. None where neither is known: then nothing is ever inside.
+    """
+    found: dict[str, int] = {}
+    for one in reference.alternatives:
+        raised = -math.log10(level) / (one.log10_level_milli / 1000)
+        tokens_needed = math.ceil(one.tokens * max(1.0, raised))
+        found[one.name] = min(found.get(one.name, tokens_needed), tokens_needed)
+    return max(found.values()) if found else _shifted(reference, level)
+
+
+def _shifted(reference: Reference, level: float) -> int | None:
+    known = reference.residual
+    if known is None or not known.edges:
+        return None
+    null = tokens.residual_null(reference)
+    rows = [one.counts for one in known.histograms]
+    widest = max(rows, key=lambda counts: sum(b * n for b, n in enumerate(counts)) / sum(counts))
+    pairs = zip([0, *widest], [*widest, 0], strict=True)
+    *moved, beyond = [(before + here) // 2 for before, here in pairs]
+    moved[-1] += beyond
+    return sizing.learnt(smoothed(moved), null, Goal(-math.log(level), weight=1 / 3))
+
+
+def _paths(reference: Reference, answers: Sequence[Scored]) -> dict[str, Iterator[float]]:
+    """Return the running log e-value of each channel that both sides have."""
+    paths: dict[str, Iterator[float]] = {
+        SURPRISAL: betting.running(
+            (value for answer in answers for value in answer.surprisals), reference.drift_micro
+        )
+    }
+    if all(answer.margins for answer in answers):
+        found = (tokens.bin_of(reference, value) for answer in answers for value in answer.margins)
+        paths[MARGIN] = bins.running(found, tokens.null(reference))
+    known = reference.residual
+    if known is not None and all(answer.residuals for answer in answers):
+        edges = known.edges
+        into = (
+            sum(value >= edge for edge in edges) for answer in answers for value in answer.residuals
+        )
+        paths[RESIDUAL] = bins.running(into, tokens.residual_null(reference))
+    return paths
+
+
+def _place(answers: Sequence[Scored], seen: int) -> Crossing:
+    left = seen
+    for number, answer in enumerate(answers, 1):
+        if left <= answer.tokens:
+            return Crossing(number, left, seen)
+        left -= answer.tokens
+    raise FormatError(f"there is no token {seen}")

@@ -1,0 +1,110 @@
+"""A passport is made by running real models: in this process, or a server behind a URL."""
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+
+from lydite.cli.main import main
+from lydite.errors import ConfigurationError, UnavailableError
+from lydite.messages import passport as passports
+from lydite.messages.passport import Passport
+from lydite.numerics import prompts
+from lydite.numerics.web import Server
+from lydite.signing import keys
+from lydite.signing.dsse import open_envelope
+
+ROOT = Path(__file__).parents[2]
+MODEL = ROOT / "models" / "lydite-small"
+PROMPTS = ROOT / "data" / "reference" / "tokens" / "prompts.json"
+
+
+def make(tmp_path: Path, *more: str) -> Passport:
+    """Run the command, and return what it signed, opened with the key that it was given."""
+    key, out = tmp_path / "verifier.key", tmp_path / "made.json"
+    signer = keys.load(key) if key.exists() else keys.create(key)
+    words = ("passport", "make", "--model", str(MODEL), "--prompts", str(PROMPTS))
+    more = ("--answers", "40", "--key", str(key), "--out", str(out), *more)
+    assert main([*words, *more]) == 0
+    envelope = out.read_bytes().removesuffix(b"\n")
+    return passports.parse(open_envelope(envelope, {signer.keyid: signer.public}, ()))
+
+
+def test_an_engine_in_this_process_gets_a_passport(tmp_path: Path) -> None:
+    said = make(tmp_path, "--dtype", "fp32").predicate
+    assert (said.stack.dtype, said.stack.engine) == ("float32", "lydite transformers")
+    assert [channel.name.partition("/")[2] for channel in said.channels] == [
+        "margin",
+        "surprisal",
+        "residual",
+    ]
+    assert {row.tokens for channel in said.channels for row in channel.rows} == {128}
+    assert said.streams.false_alarms == 0
+    assert 0 < said.noise_micro < 1000  # fp32 against fp32: the last digits
+
+
+class _Odd(BaseHTTPRequestHandler):
+    """Answers every request with what its path names."""
+
+    def do_GET(self) -> None:
+        body = {"/several": b'{"data":[{"id":"a"},{"id":"b"}]}', "/none": b"[]"}
+        self._answer(200, body.get(self.path.removesuffix("/v1/models"), b"{"))
+
+    def do_POST(self) -> None:
+        status = 500 if self.path == "/error" else 200
+        self._answer(status, b"x" * (9 << 20) if self.path == "/long" else b"oops")
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def _answer(self, status: int, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        with contextlib.suppress(OSError):
+            self.wfile.write(body)
+
+
+@pytest.fixture(scope="module")
+def odd() -> Iterator[str]:
+    server = HTTPServer(("127.0.0.1", 0), _Odd)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+def test_servers_that_cannot_be_measured_say_why(odd: str) -> None:
+    with pytest.raises(ConfigurationError, match="2 models"):
+        Server(f"{odd}/several")
+    for url in ("ftp://x", "http://", "http://x:y"):
+        with pytest.raises(ConfigurationError):
+            Server(url, "m")
+    server = Server(odd, "m")
+    for path in ("/error", "/long"):
+        with pytest.raises(UnavailableError):
+            server.post(path, b"{}")
+    with pytest.raises(UnavailableError):
+        Server("http://127.0.0.1:1", "m").post("/", b"")
+    with pytest.raises(UnavailableError, match="no time is left"):
+        Server(odd, "m", until_s=0.0).post("/error", b"{}")
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '[{"prompt": ""}]', "[1]", '[{"p": "x"}]'])
+def test_files_without_prompts_are_refused(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "prompts.json"
+    path.write_text(content)
+    with pytest.raises(ConfigurationError):
+        prompts.read(path)
+    with pytest.raises(ConfigurationError):
+        prompts.read(tmp_path / "absent.json")
+
+
+def test_seeds_follow_from_the_prompts_alone() -> None:
+    known = prompts.read(PROMPTS)
+    seeds = [prompts.seed_of(known, number) for number in range(100)]
+    assert len(set(seeds)) == 100
+    assert all(0 <= seed < 1 << 63 for seed in seeds)
+    assert seeds[7] == prompts.seed_of(prompts.read(PROMPTS), 7)
