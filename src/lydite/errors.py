@@ -179,6 +179,8 @@ class Reason(enum.StrEnum):
     """Fewer of the officers who may order this agreed than have to."""
     FAILED = "failed"
     """It was tried, and did not succeed; the detail says why."""
+    OVERLOADED = "overloaded"
+    """The gateway holds as many long requests and answers as it has room for; try again later."""
     NOT_SERVING = "not-serving"
     """The gateway is not in the mode in which requests are answered."""
     NOT_LISTED = "not-listed"

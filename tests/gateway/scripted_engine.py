@@ -1,8 +1,8 @@
 """An engine whose answer is written in the request: the exact bytes, how they are cut, how it ends.
 
 The body of a request is ``{"raw": base64, "cuts": [offset, ...], "end": ...}``, where ``end`` is
-"keep", "close" or "reset". Runs in a loop, or by itself: ``python scripted_engine.py`` prints its
-port.
+"keep", "close" or "reset"; so many "spaces" follow the bytes. Runs in a loop, or by itself:
+``python scripted_engine.py`` prints its port.
 """
 
 import asyncio
@@ -122,7 +122,7 @@ def parse(head: bytes, body: bytes) -> dict[str, Any]:
 
 
 async def play(script: dict[str, Any], writer: asyncio.StreamWriter) -> None:
-    raw = base64.b64decode(script["raw"])
+    raw = base64.b64decode(script["raw"]) + b" " * script.get("spaces", 0)
     bounds = [0, *script.get("cuts", ()), len(raw)]
     for start, end in pairwise(bounds):
         writer.write(raw[start:end])

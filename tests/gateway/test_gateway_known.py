@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lydite.gateway.plane import known
+from lydite.gateway.plane.memory import Memory
 from lydite.gateway.plane.reading import RefusedError, Request, RequestReader
 from lydite.gateway.settings import Limits
 from tests.gateway.raw_client import CHAT, get, post
@@ -22,6 +23,8 @@ OUTER = b"POST /v1/completions HTTP/1.1\r\nX-Long: "
 class Owner:
     """A connection that answers at once."""
 
+    memory = Memory(1 << 30)
+
     def admit(self, method: bytes, target: bytes) -> None:
         """Let everything in."""
 
@@ -30,9 +33,6 @@ class Owner:
 
     def go_on(self) -> None:
         """Say nothing."""
-
-    def hold(self, length: int) -> bool:
-        return True
 
 
 def read(reader: RequestReader, pieces: list[bytes]) -> list[Any]:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
+from lydite.gateway.plane.memory import Memory
 from lydite.gateway.plane.reading import RefusedError, RequestReader
 from lydite.gateway.service import Gateway
 from lydite.gateway.settings import Limits
@@ -245,6 +246,8 @@ def test_a_client_that_reads_nothing_is_dropped_and_the_engine_stopped(
 class Nobody:
     """An owner of a reader without a socket, which lets every path in."""
 
+    memory = Memory(1 << 30)
+
     def admit(self, method: bytes, target: bytes) -> None:
         """Let it in."""
 
@@ -253,9 +256,6 @@ class Nobody:
 
     def go_on(self) -> None:
         """Say nothing."""
-
-    def hold(self, length: int) -> bool:
-        return True
 
 
 def test_what_is_too_much_is_let_go_at_once() -> None:

@@ -16,6 +16,7 @@ import pytest
 from lydite.auditor.bench import Bench
 from lydite.engines.transformers_engine import TransformersEngine
 from lydite.errors import Reason, UnavailableError
+from lydite.evidence.tokens import logprobs
 from lydite.evidence.tokens.claims import Exchange, from_exchange
 from lydite.evidence.tokens.reference import MARGIN, SURPRISAL, Reference, parse
 from lydite.gateway.ledger.receipts import Draft, Stamp, opening_of, seal, statement_of
@@ -138,6 +139,15 @@ def test_our_pass_over_the_tokens_agrees_with_the_log_probabilities_of_vllm() ->
     ]
     ours = log_probabilities(prompt[:1], prompt[1:] + output)
     assert np.abs(ours - np.array(prefilled + decoded)).max() < GREATEST_DIFFERENCE
+
+
+def test_the_log_probabilities_of_vllm_are_read() -> None:
+    found = exchange("completion-scored")
+    served = logprobs.read(found.logprobs, found.output_ids, chat=False)
+    assert isinstance(found.prompt, str)
+    ours = log_probabilities(engine().codec.encode(found.prompt), list(found.output_ids))
+    assert np.abs(ours - np.array(served.values)).max() < GREATEST_DIFFERENCE
+    assert served.unit < 1e-9
 
 
 def log_probabilities(prompt: list[int], output: list[int]) -> np.ndarray:

@@ -164,6 +164,8 @@ LENGTH = b"content-length: %d\r\n"
 """The line that frames a body of known length."""
 REFUSED = _status_line(502) + b"content-type: application/json\r\n"
 """The head of an answer in place of an engine's, but for its end."""
+CROWDED = _status_line(503) + b"content-type: application/json\r\n"
+"""The same where there is no room for the engine's answer."""
 JSON: Field = (b"content-type", b"application/json")
 
 

@@ -38,7 +38,7 @@ class Limits(_Frozen, frozen=True, kw_only=True):
     """As long as an opening can hold."""
     body_bytes: Body = 64 * 1024 * 1024
     unread_bytes: Positive = 512 * 1024 * 1024
-    """What all bodies that have not come whole may take in memory, in one process."""
+    """What all long bodies may take in memory, in one process: until an answer is read."""
     answer_bytes: Body = 64 * 1024 * 1024
     head_timeout_ms: Positive = 10_000
     body_timeout_ms: Positive = 30_000

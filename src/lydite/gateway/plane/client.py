@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Protocol, cast
 
 from lydite.gateway import heads
+from lydite.gateway.plane.memory import FREE_BYTES, Memory, Share
 from lydite.gateway.plane.reading import RefusedError, Request, RequestReader
 from lydite.gateway.settings import Limits
 
@@ -41,6 +42,7 @@ class Desk(Protocol):
     """Where a connection takes its requests."""
 
     limits: Limits
+    memory: Memory
 
     def seat(self, client: "ClientConnection", peer: str) -> bool:
         """Give a connection its place among those of ``peer``, or say that all are taken."""
@@ -54,9 +56,6 @@ class Desk(Protocol):
     def handle(self, request: Request, client: "ClientConnection") -> Handler:
         """Return who answers ``request``, not yet started."""
 
-    def hold(self, length: int) -> bool:
-        """Count bytes of bodies on their way; say whether there is room for them."""
-
 
 class ClientConnection(asyncio.Protocol):
     """One running handler, and at most one request that waits behind it."""
@@ -65,6 +64,8 @@ class ClientConnection(asyncio.Protocol):
         self._desk = desk
         self._limits = desk.limits
         self._now = now
+        self.memory = desk.memory
+        self._behind = Share(desk.memory)
         self._reader = RequestReader(self, desk.limits, now)
         self._transport: asyncio.Transport | None = None
         self._peer = ""
@@ -108,7 +109,10 @@ class ClientConnection(asyncio.Protocol):
         if unsent < self._unsent:  # it reads, if slowly
             self._reader.deadline = now + self._patience_s(unsent)
         self._unsent = unsent
-        if now >= self._reader.deadline:
+        self._count(unsent)
+        crowded = self._behind.length > 0 and self.memory.taken > self.memory.limit
+        if crowded or now >= self._reader.deadline:
+            self._behind.free()
             self._transport.abort()
 
     def drain(self) -> None:
@@ -131,10 +135,6 @@ class ClientConnection(asyncio.Protocol):
     def under_way(self) -> bool:
         """Say whether a request is being answered."""
         return self._handler is not None
-
-    def hold(self, length: int) -> bool:
-        """Count what bodies that have not come whole take in memory; say whether it may be."""
-        return self._desk.hold(length)
 
     def go_on(self) -> None:
         """Tell the client that its body is welcome, unless an answer is being written."""
@@ -173,6 +173,7 @@ class ClientConnection(asyncio.Protocol):
         self._transport = None
         self._closing = True
         self._reader.forget()
+        self._behind.free()
         self._desk.leave(self, self._peer)
         handler, self._handler = self._handler, None
         if handler is not None:
@@ -182,12 +183,15 @@ class ClientConnection(asyncio.Protocol):
         """Pass the client's pace on to the handler."""
         self._paused = True
         self._reader.deadline = self._now() + self._limits.idle_timeout_ms / 1000
+        if self._transport is not None:
+            self._count(self._transport.get_write_buffer_size())
         if self._handler is not None:
             self._handler.pause()
 
     def resume_writing(self) -> None:
         """Pass the client's pace on to the handler."""
         self._paused = False
+        self._behind.free()
         if self._handler is not None:
             self._handler.resume()
 
@@ -202,6 +206,12 @@ class ClientConnection(asyncio.Protocol):
         handler.start()
         if self._paused and self._handler is handler:
             handler.pause()
+
+    def _count(self, unsent: int) -> None:
+        """Count what a client leaves unread, beside what every connection may hold."""
+        more = unsent - _WRITE_HIGH_BYTES - FREE_BYTES - self._behind.length
+        if more > 0:
+            self._behind.add(more)
 
     def _patience_s(self, unsent: int) -> float:
         """Return how long a client may do nothing: less once it has all that it will get."""

@@ -100,7 +100,7 @@ class Desk:
         self.limits = plane.limits
         self.clients: set[ClientConnection] = set()
         self._peers: Counter[str] = Counter()
-        self._held = 0
+        self.memory = plane.memory
         self._drawer = Drawer()
         self._plane = plane
         self._control = control
@@ -133,13 +133,6 @@ class Desk:
         self._peers[peer] -= 1
         if not self._peers[peer]:
             del self._peers[peer]
-
-    def hold(self, length: int) -> bool:
-        """Count bytes of bodies on their way; say whether there is room for them."""
-        if length > 0 and self._held + length > self.limits.unread_bytes:
-            return False
-        self._held += length
-        return True
 
     def admit(self, method: bytes, target: bytes) -> None:
         """Refuse what leads nowhere before a body is read.

@@ -17,6 +17,7 @@ from lydite.gateway.ledger.recorder import Done
 from lydite.gateway.ledger.scribe import Entered
 from lydite.gateway.plane.events import EventCutter
 from lydite.gateway.plane.fleet import Fleet
+from lydite.gateway.plane.memory import FREE_BYTES, Memory, Share, gather
 from lydite.gateway.plane.pool import Call
 from lydite.gateway.plane.reading import Request
 from lydite.gateway.settings import Limits
@@ -33,7 +34,7 @@ _LAST_CHUNK = b"0\r\n\r\n"
 _ASK = b"%bx-request-id: %b\r\n" + wire.SEED_HEADER + b": %d\r\ncontent-length: %d\r\n\r\n%b"
 _NAMES = wire.ID_HEADER + b": %b\r\n" + wire.SALT_HEADER + b": %b\r\n"
 _RECEIPT = b"%b" + _NAMES + wire.HEADER + b": %b\r\n" + heads.LENGTH + b"%b"
-_SHORT_BYTES = 64 * 1024
+_NO_MEMORY = "too many long answers are under way; try again later"
 _NO_RECEIPT = "no receipt can be written at present, so no answer is given; try again later"
 
 
@@ -68,6 +69,7 @@ class Plane(NamedTuple):
     recorder: Records
     limits: Limits
     tally: Tally
+    memory: Memory
     notarised: bool = False
     """Whether what is recorded says who asked."""
     serving: bool = True
@@ -97,7 +99,10 @@ class Exchange:
         self._asked = commitment.commit_request(identity.salt, request.head.target, request.body)
         self._answered: hashlib._Hash | None = None
         self._heard = self._now = now
+        self._share = request.share
+        self._free_bytes = FREE_BYTES
         self._parts: list[bytes] = []
+        self._gathered = 0
         self._held = b""
         self._length = 0
         self._status = 0
@@ -127,8 +132,9 @@ class Exchange:
         seed = commitment.sampling_seed(self._identity.salt, self._asked)
         request = self._request
         lines, body = request.head.engine_lines(pool.host), request.body
-        whole = _ASK % (lines, self._name, seed, len(body), body)
-        self._call = pool.call(whole, self, model)
+        rest = body if len(body) > FREE_BYTES else b""
+        asked = _ASK % (lines, self._name, seed, len(body), b"" if rest else body)
+        self._call = pool.call(asked, self, model, rest)
         self._model = model or ""
         self._times.sent = perf_counter()
 
@@ -189,6 +195,8 @@ class Exchange:
         self._length += len(data)
         if self._length > self._plane.limits.answer_bytes:
             self._break(FormatError("engine: the answer is too large", Reason.TOO_LARGE))
+        elif self._length > self._free_bytes and not self._counts():
+            self._break(UnavailableError(_NO_MEMORY, Reason.OVERLOADED))
         elif self._cutter is None:
             self._keep(data)
         else:
@@ -219,9 +227,17 @@ class Exchange:
         self._parts.append(data)
         if self._answered is not None:
             self._answered.update(data)
-        elif self._length > _SHORT_BYTES:
+        elif self._length > FREE_BYTES:
             self._answered = commitment.response_hasher(self._identity.salt)
             self._answered.update(b"".join(self._parts))
+        self._gathered = gather(self._parts, self._gathered)
+
+    def _counts(self) -> bool:
+        """Count an answer that has grown long; say whether there is room for it."""
+        more, self._free_bytes = self._length - self._free_bytes, self._length
+        if self._share is None:
+            self._share = Share(self._plane.memory)
+        return self._share.take(more)
 
     def _pass_on(self, cutter: EventCutter, data: bytes) -> None:
         try:
@@ -246,17 +262,19 @@ class Exchange:
     def _break(self, error: LyditeError) -> None:
         """End an answer that cannot be completed: an error, never ``[DONE]``, and a receipt."""
         self._stop()
+        crowded = error.reason is Reason.OVERLOADED
+        reason = error.reason if crowded else Reason.UPSTREAM_FAILED
         if self._cutter is not None:
-            self._held = heads.fault_event(str(error), Reason.UPSTREAM_FAILED)
+            self._held = heads.fault_event(str(error), reason)
             self._keep(self._held)
             self._record("aborted", self._status)
             return
         self._answered = None
-        self._length = 0
+        self._length = self._gathered = 0
         self._parts = []
-        self._keep(heads.fault_body(str(error), Reason.UPSTREAM_FAILED, 502))
-        self._status, self._lines = 502, heads.REFUSED
-        self._record("refused", 502)
+        self._status, self._lines = (503, heads.CROWDED) if crowded else (502, heads.REFUSED)
+        self._keep(heads.fault_body(str(error), reason, self._status))
+        self._record("refused", self._status)
 
     def _stop(self) -> None:
         self._over = True
@@ -298,6 +316,8 @@ class Exchange:
         """Let the answer go, or, without a receipt, an error in its place."""
         if isinstance(result, Entered):
             self._plane.tally.recorded(self._outcome)
+        if self._share is not None:
+            self._share.free()  # what the client does not read of it, its connection counts
         if self._gone:
             return
         if isinstance(result, Entered):
@@ -321,7 +341,12 @@ class Exchange:
             len(body[0]) if len(body) == 1 else sum(map(len, body)),
             heads.end_of_head(b"", keep=keep),
         )
-        self._client.write(b"".join((head, *body)))
+        if self._length > FREE_BYTES:
+            self._client.write(head)
+            for each in body:
+                self._client.write(each)
+        else:
+            self._client.write(b"".join((head, *body)))
         self._count(self._status)
         self._client.finished(keep=keep)
 

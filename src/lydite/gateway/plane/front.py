@@ -20,6 +20,7 @@ from lydite.gateway.plane.desk import Carrier, Desk, Routes
 from lydite.gateway.plane.exchange import Plane, Records
 from lydite.gateway.plane.fleet import Fleet
 from lydite.gateway.plane.health import Watch
+from lydite.gateway.plane.memory import Memory
 from lydite.gateway.settings import Settings
 from lydite.gateway.tally import Tally
 
@@ -69,6 +70,7 @@ class Front:
         self._prepared = prepared
         self._fleet = Fleet(loop)
         self._tally = Tally()
+        self._memory = Memory(prepared.settings.limits.unread_bytes)
         self._tracer = _tracer(prepared.settings)
         self._desk = Desk(self._plane(), routes, loop.time)
         self._sockets: list[socket.socket] = []
@@ -157,11 +159,13 @@ class Front:
         """Set the fleet as the settings say, and return what exchanges share."""
         settings = self._prepared.settings
         self._fleet.set(self._prepared.members, settings.limits, settings.health)
+        self._memory.limit = settings.limits.unread_bytes
         return Plane(
             self._fleet,
             self._records,
             settings.limits,
             self._tally,
+            self._memory,
             notarised=settings.near_signatures_s > 0,
             serving=settings.serving,
             spans=self._tracer,

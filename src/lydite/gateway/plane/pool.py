@@ -86,9 +86,14 @@ class Pool:
         """Say whether a request may be sent."""
         return self._well and self._breaker.usable(now)
 
-    def call(self, request: bytes, sink: Sink, model: str | None = None) -> "Call":
-        """Start an exchange; ``sink`` is told of the answer, never before this returns."""
-        call = Call(self, request, sink, model)
+    def call(
+        self, request: bytes, sink: Sink, model: str | None = None, rest: bytes = b""
+    ) -> "Call":
+        """Start an exchange; ``sink`` is told of the answer, never before this returns.
+
+        ``rest`` is a long body, sent behind ``request`` without being copied.
+        """
+        call = Call(self, request, sink, model, rest)
         idle = self._take()
         if idle is None:
             call.connect()
@@ -184,9 +189,12 @@ class Pool:
 class Call:
     """One request on its way: it may be cancelled in any phase, and retried once."""
 
-    def __init__(self, pool: Pool, request: bytes, sink: Sink, model: str | None) -> None:
+    def __init__(
+        self, pool: Pool, request: bytes, sink: Sink, model: str | None, rest: bytes
+    ) -> None:
         self._pool = pool
         self._request = request
+        self._rest = rest
         self._sink = sink
         self._model = model
         self._connection: UpstreamConnection | None = None
@@ -198,7 +206,7 @@ class Call:
     def use(self, connection: UpstreamConnection) -> None:
         """Send the request on this connection."""
         self._connection = connection
-        connection.send(self._request, self._sink)
+        connection.send(self._request, self._rest, self._sink)
         if self._paused:
             connection.pause()
 

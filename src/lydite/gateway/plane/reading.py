@@ -16,6 +16,7 @@ from lydite.gateway import heads
 from lydite.gateway.heads import Field, RequestHead
 from lydite.gateway.plane import known
 from lydite.gateway.plane.known import Known
+from lydite.gateway.plane.memory import FREE_BYTES, Memory, Share, gather
 from lydite.gateway.settings import Limits
 
 _BODY_FLOOR_BYTES_PER_S = 16 * 1024
@@ -30,6 +31,8 @@ class Request(msgspec.Struct, frozen=True):
 
     head: RequestHead
     body: bytes
+    share: Share | None = None
+    """What a long body takes of the memory of all."""
 
     @property
     def method(self) -> bytes:
@@ -63,6 +66,8 @@ class RefusedError(FormatError):
 class Owner(Protocol):
     """The connection that is read from."""
 
+    memory: Memory
+
     def admit(self, method: bytes, target: bytes) -> None:
         """Raise a RefusedError if no route leads there, before any body is read."""
 
@@ -71,9 +76,6 @@ class Owner(Protocol):
 
     def go_on(self) -> None:
         """Tell the client that its body is welcome."""
-
-    def hold(self, length: int) -> bool:
-        """Say whether a body may take ``length`` more bytes, or, if negative, take note."""
 
 
 class RequestReader:
@@ -97,13 +99,14 @@ class RequestReader:
         self._came: bytes | None = None
         self._due: RequestHead | None = None
         self._due_bytes = 0
-        self._held = 0
+        self._share = Share(owner.memory)
         self._reset()
 
     def _reset(self) -> None:
         self._target = b""
         self._fields: list[Field] = []
         self._body: list[bytes] = []
+        self._gathered = 0
         self._head_bytes = 0
         self._body_bytes = 0
         self._in_head = True
@@ -126,9 +129,8 @@ class RequestReader:
             self.ready.append(refusal)
 
     def forget(self) -> None:
-        """Let go of a body that will not come whole, or has."""
-        self._owner.hold(-self._held)
-        self._held = 0
+        """Let go of a body that will not come whole."""
+        self._share.free()
         self._body = []
 
     # Callbacks of httptools.
@@ -177,11 +179,11 @@ class RequestReader:
         self._body_bytes += len(body)
         if self._body_bytes > self._limits.body_bytes:
             raise self._too_large()
-        if not self._owner.hold(len(body)):
+        if not self._share.take(len(body)):
             self.forget()
-            raise RefusedError(503, "too many bodies are on their way", Reason.TOO_LARGE)
-        self._held += len(body)
+            raise RefusedError(503, "too many bodies are on their way", Reason.OVERLOADED)
         self._body.append(body)
+        self._gathered = gather(self._body, self._gathered)
         grace = self._limits.body_timeout_ms / 1000
         self.deadline = self._body_since + grace + self._body_bytes / _BODY_FLOOR_BYTES_PER_S
 
@@ -194,8 +196,7 @@ class RequestReader:
         head = RequestHead(
             self._parser.get_method(), self._target, self._fields, keep=keep, old=old
         )
-        self.ready.append(Request(head, b"".join(self._body)))
-        self.forget()
+        self._take_whole(head)
         came, self._came = self._came, None
         if came is not None and keep and not _is_special(self._fields):
             self._known = known.learn(came, head, self._body_bytes)
@@ -215,12 +216,13 @@ class RequestReader:
             return False
         head = known.head
         self._owner.admit(head.method, head.target)
-        if len(data) == start + length:
+        if len(data) == start + length and length <= FREE_BYTES:
             self.ready.append(Request(head, data[start:]))
             return True
-        self._due, self._due_bytes, self._body, self._body_bytes = head, length, [], 0
+        self._reset()
+        self._due, self._due_bytes = head, length
         self._body_since = self._now()
-        self.on_body(data[start:])
+        self._finish_known(head, data[start:])
         return True
 
     def _finish_known(self, head: RequestHead, data: bytes) -> None:
@@ -230,10 +232,19 @@ class RequestReader:
         if len(data) < left:
             return
         self._due = None
-        self.ready.append(Request(head, b"".join(self._body)))
-        self.forget()
+        self._take_whole(head)
         if len(data) > left:
             self._parse(data[left:])
+
+    def _take_whole(self, head: RequestHead) -> None:
+        """Queue a request, and what it takes of the memory with it if it is long."""
+        body = b"".join(self._body)
+        if len(body) > FREE_BYTES:
+            self.ready.append(Request(head, body, self._share))
+            self._share = Share(self._owner.memory)
+        else:
+            self.ready.append(Request(head, body))
+        self.forget()
 
     def _too_large(self) -> RefusedError:
         return RefusedError(

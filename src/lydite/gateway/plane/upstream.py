@@ -76,13 +76,15 @@ class UpstreamConnection(asyncio.Protocol):
         """Whether a request can be written."""
         return self._transport is not None and not self._transport.is_closing()
 
-    def send(self, request: bytes, sink: Sink) -> None:
-        """Write a whole request and tell ``sink`` of its answer."""
+    def send(self, request: bytes, rest: bytes, sink: Sink) -> None:
+        """Write a whole request, in one part or two, and tell ``sink`` of its answer."""
         self.heard = self._complete = False
         self._parser = None
         self._sink = sink
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(request)
+            if rest:
+                self._transport.write(rest)
 
     def release(self) -> bool:
         """Forget the sink; say whether the connection may serve another exchange."""
