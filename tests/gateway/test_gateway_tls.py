@@ -3,6 +3,7 @@
 import asyncio
 import json
 import ssl
+import time
 from pathlib import Path
 from typing import Any
 
@@ -251,6 +252,58 @@ def test_a_half_made_handshake_does_not_last(
     with Wire(gateway.port) as connection:
         connection.send(b"\x16\x03\x01")
         assert connection.closed()
+
+
+def test_whoever_does_not_finish_a_handshake_has_a_place_all_the_same(
+    bench: Bench, tmp_path: Path, authority: Authority
+) -> None:
+    few = msgspec.structs.replace(
+        prepare(tmp_path, None).limits, connections_per_peer=3, head_timeout_ms=60_000
+    )
+    gateway = bench.gateway(str(tmp_path), tls=secure(authority), limits=few)
+    idle = [Wire(gateway.port) for _ in range(3)]
+    idle[0].send(b"\x16\x03\x01")
+    with Wire(gateway.port) as fourth:
+        assert fourth.closed()
+    for each in idle:
+        each.socket.close()
+    trusted = trusting(authority)
+    while (got := outcome(gateway.port, trusted)) != 200:
+        assert got in ("ConnectionResetError", "SSLEOFError", "SSLError"), got
+
+
+def test_handshakes_that_fail_leave_no_place_behind(
+    bench: Bench, tmp_path: Path, authority: Authority
+) -> None:
+    few = msgspec.structs.replace(prepare(tmp_path, None).limits, connections_per_peer=2)
+    gateway = bench.gateway(str(tmp_path), tls=secure(authority), limits=few)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(5):
+        with Wire(gateway.port) as nonsense:
+            nonsense.send(b"GET / HTTP/1.1\r\n\r\n")
+            nonsense._rest()
+        assert outcome(gateway.port, ssl.create_default_context()) == "SSLCertVerificationError"
+    trusted = trusting(authority)
+    while (got := outcome(gateway.port, trusted)) != 200:
+        assert got in ("ConnectionResetError", "SSLEOFError", "SSLError"), got
+    deadline = time.monotonic() + 5
+    while len(list(Path("/proc/self/fd").iterdir())) > before + 1:  # one to the engine
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_gateway_that_stops_does_not_wait_for_handshakes(
+    bench: Bench, tmp_path: Path, authority: Authority
+) -> None:
+    patient = msgspec.structs.replace(prepare(tmp_path, None).limits, head_timeout_ms=60_000)
+    gateway = bench.gateway(str(tmp_path), tls=secure(authority), limits=patient)
+    with Wire(gateway.port) as half:
+        half.send(b"\x16\x03\x01")
+        time.sleep(0.1)
+        began = time.monotonic()
+        bench.stop(gateway)
+        assert time.monotonic() - began < 10
+        assert half.closed()
 
 
 def test_names_are_compared_as_they_are_meant() -> None:

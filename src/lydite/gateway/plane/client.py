@@ -68,6 +68,9 @@ class ClientConnection(asyncio.Protocol):
         self._behind = Share(desk.memory)
         self._reader = RequestReader(self, desk.limits, now)
         self._transport: asyncio.Transport | None = None
+        self._seated = False
+        self.give_up: Callable[[], object] = lambda: None
+        """Ends the handshake, if one runs."""
         self._peer = ""
         self._handler: Handler | None = None
         self._keep = True
@@ -125,6 +128,16 @@ class ClientConnection(asyncio.Protocol):
         """Hang up at once."""
         if self._transport is not None:
             self._transport.abort()
+        else:
+            self.give_up()
+
+    # What the door asks.
+
+    def expect(self, peer: str) -> bool:
+        """Take a place among those of ``peer``, or say that all are taken."""
+        self._peer = peer
+        self._seated = self._desk.seat(self, peer)
+        return self._seated
 
     # What the reader asks.
 
@@ -144,10 +157,10 @@ class ClientConnection(asyncio.Protocol):
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take a place, or hang up when all are taken."""
+        """Take a place, unless there is one already, or hang up when all are taken."""
         self._transport = cast(asyncio.Transport, transport)
-        self._peer = address(self._transport)
-        if not self._desk.seat(self, self._peer):
+        seated = self._seated or self.expect(address(self._transport))
+        if self._closing or not seated:
             self._transport.abort()
             return
         self._transport.set_write_buffer_limits(high=_WRITE_HIGH_BYTES)
@@ -223,7 +236,10 @@ class ClientConnection(asyncio.Protocol):
         """Hang up behind what is written, leaving a slow client time to read it."""
         self._closing = True
         self._keep = False
-        if self._transport is None or self._transport.is_closing():
+        if self._transport is None:
+            self.give_up()
+            return
+        if self._transport.is_closing():
             return
         self._reader.deadline = self._now() + self._patience_s(
             self._transport.get_write_buffer_size()
@@ -243,5 +259,9 @@ def _bound_send_buffer(transport: asyncio.Transport) -> None:
 
 def address(transport: asyncio.Transport) -> str:
     """Return the address of the other side, without its port; empty where there is none."""
-    peer = transport.get_extra_info("peername")
+    return of_peer(transport.get_extra_info("peername"))
+
+
+def of_peer(peer: object) -> str:
+    """Return the address in what a socket says of its other side."""
     return str(peer[0]) if isinstance(peer, tuple) else ""

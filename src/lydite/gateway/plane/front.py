@@ -11,12 +11,13 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from lydite.errors import ConfigurationError
 from lydite.gateway.plane import fleet, tls
 from lydite.gateway.plane.client import ClientConnection
 from lydite.gateway.plane.desk import Carrier, Desk, Routes
+from lydite.gateway.plane.door import Door
 from lydite.gateway.plane.exchange import Plane, Records
 from lydite.gateway.plane.fleet import Fleet
 from lydite.gateway.plane.health import Watch
@@ -74,7 +75,7 @@ class Front:
         self._tracer = _tracer(prepared.settings)
         self._desk = Desk(self._plane(), routes, loop.time)
         self._sockets: list[socket.socket] = []
-        self._servers: list[asyncio.Server] = []
+        self._servers: list[asyncio.Server | Door] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._watching: asyncio.Task[None] | None = None
 
@@ -143,17 +144,22 @@ class Front:
         for client in list(self._desk.clients):
             client.abort()
 
-    async def _listen(self) -> list[asyncio.Server]:
+    async def _listen(self) -> list[asyncio.Server | Door]:
         """Accept on duplicates of the sockets, so that servers can follow one another on them."""
         context, limits = self._prepared.context, self._prepared.settings.limits
-        how: dict[str, Any] = {}
-        if context is not None:
-            how = {"ssl": context, "ssl_handshake_timeout": limits.head_timeout_ms / 1000}
-        factory = _receiver(self._desk, self._loop, self._prepared.allowed)
-        return [
-            await self._loop.create_server(factory, sock=each.dup(), backlog=_BACKLOG, **how)
-            for each in self._sockets
+        receive = _receiver(self._desk, self._loop, self._prepared.allowed)
+        if context is None:
+            return [
+                await self._loop.create_server(receive, sock=each.dup(), backlog=_BACKLOG)
+                for each in self._sockets
+            ]
+        patience_s = limits.head_timeout_ms / 1000
+        doors = [
+            Door(self._loop, each.dup(), receive, context, patience_s) for each in self._sockets
         ]
+        for door in doors:
+            door.open(_BACKLOG)
+        return [*doors]
 
     def _plane(self) -> Plane:
         """Set the fleet as the settings say, and return what exchanges share."""
@@ -224,7 +230,9 @@ class _KnownClient(ClientConnection):
         cast(asyncio.Transport, transport).abort()
 
 
-def _receiver(desk: Desk, loop: asyncio.AbstractEventLoop, allowed: tls.Allowed) -> Any:
+def _receiver(
+    desk: Desk, loop: asyncio.AbstractEventLoop, allowed: tls.Allowed
+) -> Callable[[], ClientConnection]:
     """Return what makes a protocol for each connection."""
     if allowed:
         return lambda: _KnownClient(desk, loop, allowed)
