@@ -4,9 +4,9 @@ Runs the declared model as honest providers do, in every implementation that is 
 and recomputes each answer as the auditor does: fp32 arithmetic on the stored weights, one
 teacher-forced pass, batch 1. (Auditing in bf16 halves the mismatches of bf16 providers, but makes
 as many for fp32 ones, larger ones, and hangs on the auditor's own processor; fp32 does not.)
-Margins become histograms, the difference of the logits becomes the drift bound and the support's
-slack. Nothing of this sees a cheat. Cheats are run afterwards, only to say how many tokens each
-needs before it is found out.
+Margins and residuals become histograms, the difference of the logits becomes the drift bound and
+the support's slack. Nothing of this sees a cheat. Cheats are run afterwards, only to say how many
+tokens each needs before it is found out.
 
     python scripts/calibrate_tokens.py lydite-base                measure, then derive (minutes)
     python scripts/calibrate_tokens.py lydite-base --derive       derive again from the kept data
@@ -33,6 +33,7 @@ from derive_reference import (
     MODELS,
     NUCLEUS,
     TOP_K,
+    UNITS,
     Cell,
     Raw,
     blank_reference,
@@ -47,10 +48,10 @@ from lydite.evidence.tokens.claims import Claims
 from lydite.evidence.tokens.reference import (
     MARGIN,
     SCALE_MICRO,
-    SURPRISAL,
     Reference,
     null,
     parse,
+    residual_null,
 )
 from lydite.evidence.tokens.sampling import Sampling
 from lydite.evidence.tokens.verifier import CLIP_NATS, support
@@ -61,6 +62,20 @@ from lydite.messages.finding import Finding
 
 SMALL = "lydite-small"
 CHEAT_ANSWERS = 72
+MEASURED = (
+    "smaller-model",
+    "int4-weights",
+    "int8-weights",
+    "fp8-weights",
+    "fp8-cache",
+    "truncated-context",
+    "injected-prompt",
+    "replayed-answers",
+    "mixed-20",
+    "prefilled",
+    "other-temperature",
+)
+"""The cheats whose power is stated: one of each kind that the threat model has."""
 NOISE_QUANTILE = 0.9999
 SAMPLINGS = (DRAWN, COLD, NUCLEUS, TOP_K)
 """Under which the drift is measured."""
@@ -71,7 +86,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("model", help="a directory under models/")
     parser.add_argument("--derive", action="store_true", help="only derive from the kept data")
-    parser.add_argument("--again", nargs="+", metavar="CELL", help="measure only these anew")
+    parser.add_argument("--again", nargs="+", metavar="NAME", help="measure only these anew")
     parser.add_argument("--share", type=float, default=1.0, help="of the answers, to try it out")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -117,23 +132,28 @@ def measure(name: str, share: float) -> Raw:
     return raw
 
 
-def again(name: str, cells: Sequence[str]) -> Raw:
-    """Run only the honest cells that ``cells`` names, and return their scores."""
+def again(name: str, chosen: Sequence[str]) -> Raw:
+    """Run only the honest cells and the cheats that ``chosen`` names, and return their scores."""
     prompts = json.loads((DATA / "prompts.json").read_text("utf-8"))
     auditor = TransformersEngine.load(MODELS / name, "fp32", 1)
     ids = [render(auditor.codec, prompt) for prompt in prompts]
     with np.load(DATA / f"{name}.npz") as kept:
         blank = blank_reference(name, noise_of(dict(kept)))
     raw: Raw = {}
-    progress = Progress(sum(cell.answers for cell in CELLS if cell.name in cells))
-    for cell in CELLS:
-        if cell.name in cells:
-            decoded: list[torch.Tensor] = []
-            answers = run_cell(name, cell, ids, decoded)
-            if cell.batch == 1:
-                raw |= differences(cell, answers, decoded, auditor)
-            raw |= rows(f"honest/{cell.name}", score(auditor, answers, blank))
-            progress.step(cell.name, cell.answers)
+    cells = [cell for cell in CELLS if cell.name in chosen]
+    cheats = [cheat for cheat in cheats_of(name) if cheat in chosen]
+    progress = Progress(sum(cell.answers for cell in cells) + CHEAT_ANSWERS * len(cheats))
+    for cell in cells:
+        decoded: list[torch.Tensor] = []
+        answers = run_cell(name, cell, ids, decoded)
+        if cell.batch == 1:
+            raw |= differences(cell, answers, decoded, auditor)
+        raw |= rows(f"honest/{cell.name}", score(auditor, answers, blank))
+        progress.step(cell.name, cell.answers)
+    for cheat in cheats:
+        found = run_cheat(name, cheat, ids, auditor, blank, CHEAT_ANSWERS)
+        raw |= rows(f"cheat/{cheat}", found)
+        progress.step(cheat, CHEAT_ANSWERS)
     auditor.close()
     return raw
 
@@ -197,31 +217,33 @@ def run_cheat(
 
 def cheats_of(name: str) -> list[str]:
     """Return the cheats that mean something for this model: none is smaller than the smallest."""
-    without = {"honest"} | ({"smaller-model", "mixed-20"} if name == SMALL else set())
-    return [cheat for cheat in CHEATS if cheat not in without]
+    without = {"smaller-model", "mixed-20", "prefilled"} if name == SMALL else set()
+    return [cheat for cheat in MEASURED if cheat not in without]
 
 
 def rows(key: str, findings: Sequence[Finding]) -> Raw:
-    """Return the scores of some answers as three arrays: lengths, margins, surprisals."""
-    margins = [finding.values(MARGIN) for finding in findings]
-    surprisals = [finding.values(SURPRISAL) for finding in findings]
-    return {
-        f"{key}/lengths": np.array([len(row) for row in margins], dtype=np.int32),
-        f"{key}/margins": np.array([v for row in margins for v in row], dtype=np.int32),
-        f"{key}/surprisals": np.array([v for row in surprisals for v in row], dtype=np.int32),
-    }
+    """Return the scores of some answers as arrays: lengths, and each measure of each token."""
+    raw = {f"{key}/lengths": np.array([len(f.values(MARGIN)) for f in findings], dtype=np.int32)}
+    for name in UNITS:
+        values = [value for finding in findings for value in finding.values(name)]
+        raw[f"{key}/{name}s"] = np.array(values, dtype=np.int32)
+    return raw
 
 
 def summarise(reference: Reference, path: Path) -> None:
     """Print what was learnt."""
     print(f"{path}: {path.stat().st_size} bytes")
     print(f"noise {reference.noise_micro / 1e6:.4f} logits, drift {reference.drift_micro} ppm")
-    print(f"edges {reference.margin.edges}")
-    for one in reference.margin.histograms:
-        print(f"{one.name:32} {one.responses:4} answers {one.tokens:6} tokens {one.counts}")
-    print("null  " + "  ".join(f"{ceiling:.5f}" for ceiling in null(reference)))
+    channels = ((reference.margin, null(reference)), (reference.residual, residual_null(reference)))
+    for channel, ceilings in channels:
+        if channel is None:
+            continue
+        print(f"edges {channel.edges}")
+        for one in channel.histograms:
+            print(f"{one.name:32} {one.responses:4} answers {one.tokens:6} tokens {one.counts}")
+        print("null  " + "  ".join(f"{ceiling:.5f}" for ceiling in ceilings))
     for cheat in reference.alternatives:
-        print(f"{cheat.name:32} {cheat.tokens:6} tokens to 10^{cheat.log10_level_milli / 1000:g}")
+        print(f"{cheat.name:24} {cheat.tokens:6} tokens by {', '.join(cheat.channels)}")
 
 
 class Progress:

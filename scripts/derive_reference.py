@@ -7,7 +7,7 @@ scores alone make the null; those of cheats say how many tokens each needs to be
 import hashlib
 import math
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -19,18 +19,22 @@ from lydite.engines.weights import check_manifest
 from lydite.errors import Reason
 from lydite.evidence.tokens.reference import (
     CHANNELS,
+    KIND,
     MARGIN,
+    RESIDUAL,
     SURPRISAL,
     Reference,
-    bin_of,
+    count,
     digest,
 )
 from lydite.evidence.tokens.sampling import Sampling
+from lydite.evidence.tokens.verifier import MARGIN_UNIT, RESIDUAL_UNIT, SURPRISAL_UNIT
 from lydite.laboratory.crossings import crossings
 from lydite.laboratory.streams import seed_of
 from lydite.messages.calibration import Alternative, Binned, Cheat, Histogram, Provenance
 from lydite.messages.finding import Finding, Measure
 from lydite.messages.tier import Tier
+from lydite.statistics import bins
 from lydite.statistics.power import tokens_for_power
 
 DATA = Path("data/reference/tokens")
@@ -43,8 +47,16 @@ LEVEL_MILLI = 4000
 STREAMS, LONGEST = 50, 8000
 """Resampled streams a cheat, and their length in tokens, for the power."""
 
-WAYS = (CHANNELS, CHANNELS[:1], CHANNELS[1:])
-"""Which channels tell a cheat: both, averaged, or one alone."""
+WAYS = (CHANNELS, CHANNELS[:1], CHANNELS[1:], (f"{KIND}/{RESIDUAL}",))
+"""Which channels tell a cheat: the two that need nothing of an answer, averaged, or one alone."""
+QUANTILES = (0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995)
+"""Of all honest residuals: where their bins begin."""
+HARDEST = 0.1
+"""A client may ask what honest machines differ on the most, over and over: the share of the answers
+with the largest mean residual that the null has to cover by itself."""
+
+UNITS = {MARGIN: MARGIN_UNIT, SURPRISAL: SURPRISAL_UNIT, RESIDUAL: RESIDUAL_UNIT}
+"""What is kept of every token."""
 
 Raw = dict[str, NDArray[Any]]
 """Arrays by name: ``honest/CELL/margins``, ``cheat/NAME/surprisals``, ``noise/CELL``, and so on."""
@@ -91,16 +103,17 @@ def honest_reference(name: str, raw: Raw, kept: Path) -> Reference:
     for cell in CELLS:
         groups.setdefault(f"{cell.dtype}/drawn", []).extend(answers_of(raw, f"honest/{cell.name}"))
     noise = noise_of(raw)
+    cheats = {cheat: answers_of(raw, f"cheat/{cheat}") for cheat in names(raw, "cheat")}
     margin = Binned(edges=edges_of(noise), histograms=())
-    edged = msgspec.structs.replace(blank_reference(name, noise), margin=margin)
-    histograms = tuple(histogram(group, answers, edged) for group, answers in groups.items())
-    cheats = tuple(
-        Cheat(name=cheat, counts=histogram(cheat, answers_of(raw, f"cheat/{cheat}"), edged).counts)
-        for cheat in names(raw, "cheat")
-    )
+    blank = msgspec.structs.replace(blank_reference(name, noise), margin=margin)
+
+    def margins(answer: Finding) -> Sequence[int]:
+        return count(blank, answer.values(MARGIN))
+
     return msgspec.structs.replace(
-        edged,
-        margin=msgspec.structs.replace(margin, histograms=histograms, cheats=cheats),
+        blank,
+        margin=binned(margin.edges, groups, cheats, margins),
+        residual=residual_channel(groups, cheats),
         drift_micro=drift_bound(raw),
         provenance=Provenance(
             script=hashlib.sha256(b"".join(map(Path.read_bytes, scripts()))).hexdigest(),
@@ -120,17 +133,65 @@ def edges_of(noise_micro: int) -> tuple[int, ...]:
     return (2 * noise_micro,)
 
 
-def histogram(label: str, answers: Sequence[Finding], edged: Reference) -> Histogram:
-    """Return how the margins of some answers fall into the bins of ``edged``."""
-    size = len(edged.margin.edges) + 2
-    table = np.zeros((len(answers), size), dtype=np.int64)
-    for row, answer in zip(table, answers, strict=True):
-        for margin in answer.values(MARGIN):
-            row[bin_of(edged, margin)] += 1
+def residual_channel(
+    groups: Mapping[str, Sequence[Finding]], cheats: Mapping[str, Sequence[Finding]]
+) -> Binned | None:
+    """Return the channel of residuals, from the answers whose log-probabilities were kept.
+
+    The bins begin at quantiles of all honest residuals.
+    """
+    honest = scored_only(groups)
+    if not honest:
+        return None
+    pooled = [v for answers in honest.values() for one in answers for v in one.values(RESIDUAL)]
+    edges = tuple(sorted({max(1, math.ceil(q)) for q in np.quantile(pooled, QUANTILES)}))
+
+    def residuals(answer: Finding) -> Sequence[int]:
+        return bins.count(edges, answer.values(RESIDUAL))
+
+    return binned(edges, honest | hardest(honest), scored_only(cheats), residuals)
+
+
+def scored_only(groups: Mapping[str, Sequence[Finding]]) -> dict[str, list[Finding]]:
+    """Return the answers that have residuals, and no group without any."""
+    kept = {name: [one for one in each if one.values(RESIDUAL)] for name, each in groups.items()}
+    return {name: answers for name, answers in kept.items() if answers}
+
+
+def hardest(groups: Mapping[str, Sequence[Finding]]) -> dict[str, list[Finding]]:
+    """Return of each implementation the answers on which it differs the most from the auditor."""
+
+    def mean(answer: Finding) -> float:
+        return float(np.mean(answer.values(RESIDUAL)))
+
+    return {
+        f"{group}/hardest": sorted(answers, key=mean)[-math.ceil(HARDEST * len(answers)) :]
+        for group, answers in groups.items()
+    }
+
+
+def binned(
+    edges: tuple[int, ...],
+    groups: Mapping[str, Sequence[Finding]],
+    cheats: Mapping[str, Sequence[Finding]],
+    count_of: Callable[[Finding], Sequence[int]],
+) -> Binned:
+    """Return how honest answers, and those of cheats, fall into the bins of one channel."""
+    counted = {name: histogram(name, map(count_of, answers)) for name, answers in cheats.items()}
+    return Binned(
+        edges=edges,
+        histograms=tuple(histogram(name, map(count_of, each)) for name, each in groups.items()),
+        cheats=tuple(Cheat(name=name, counts=one.counts) for name, one in counted.items()),
+    )
+
+
+def histogram(label: str, counts: Iterable[Sequence[int]]) -> Histogram:
+    """Return the histogram of answers of which each has so many tokens in each bin."""
+    table = np.array(list(counts), dtype=np.int64)
     lengths = table.sum(axis=1)
     return Histogram(
         name=label,
-        responses=len(answers),
+        responses=len(table),
         tokens=int(lengths.sum()),
         tokens_squared=int((lengths**2).sum()),
         counts=tuple(map(int, table.sum(axis=0))),
@@ -177,22 +238,21 @@ def resampled(answers: Sequence[Finding], dice: random.Random) -> list[Finding]:
 
 
 def answers_of(raw: Raw, key: str) -> list[Finding]:
-    """Return what ``rows`` was made from, as findings."""
+    """Return what ``rows`` was made from, as findings, with the measures that were taken."""
     ends = np.cumsum(raw[f"{key}/lengths"])[:-1]
-    margins = np.split(raw[f"{key}/margins"], ends)
-    drawn = len(raw[f"{key}/surprisals"]) > 0
-    surprisals = np.split(raw[f"{key}/surprisals"], ends) if drawn else [[]] * len(margins)
+    kept = {name: raw.get(f"{key}/{name}s", np.zeros(0)) for name in UNITS}
+    columns = {name: np.split(values, ends) for name, values in kept.items() if len(values)}
     return [
         Finding(
-            kind="tokens",
+            kind=KIND,
             tier=Tier.NONE,
             reason=Reason.RECORDED,
-            measures=(
-                Measure(name=MARGIN, unit="micro-logit", values=tuple(map(int, m))),
-                Measure(name=SURPRISAL, unit="micro-nat/6", values=tuple(map(int, x))),
+            measures=tuple(
+                Measure(name=name, unit=UNITS[name], values=tuple(map(int, values)))
+                for name, values in zip(columns, row, strict=True)
             ),
         )
-        for m, x in zip(margins, surprisals, strict=True)
+        for row in zip(*columns.values(), strict=True)
     ]
 
 

@@ -96,6 +96,29 @@ def test_no_honest_implementation_is_even_suspected_on_what_it_was_calibrated_on
         assert log10(max(path)) < 1.301, cell.name
 
 
+def test_not_even_its_hardest_answers_again_and_again_are_held_against_an_implementation(
+    script,
+) -> None:
+    reference = committed("lydite-base")
+    with np.load(DATA / "lydite-base.npz") as kept:
+        raw = dict(kept)
+    for cell in script.CELLS:
+        answers = script.scored_only({"all": script.answers_of(raw, f"honest/{cell.name}")})
+        for name, group in (answers | script.hardest(answers)).items():
+            said = script.scored_against(reference, group * (3 if name != "all" else 1))
+            level = dict(channel_log10_e(reference, said))["tokens/residual"]
+            assert level < 1.301, f"{cell.name}, {name}"
+
+
+def test_residuals_tell_what_tokens_do_not() -> None:
+    told = committed("lydite-base").alternatives
+    alone = {one.name: one.tokens for one in told if one.channels == ("tokens/residual",)}
+    margins = {one.name: one.tokens for one in told if one.channels == CHANNELS}
+    assert alone["int4-weights"] < margins["int4-weights"] / 5
+    assert "fp8-cache" in alone
+    assert "other-temperature" not in alone  # it says nothing of how tokens are drawn
+
+
 def test_power_is_known_for_the_cheats_that_policies_name() -> None:
     names = {alternative.name for alternative in committed("lydite-base").alternatives}
     assert {"smaller-model", "int4-weights", "other-temperature", "mixed-20"} <= names

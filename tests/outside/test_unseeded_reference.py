@@ -30,8 +30,8 @@ def committed(name: str) -> Reference:
     return parse((DATA / f"{name}.json").read_bytes())
 
 
-def policy() -> Policy:
-    return parse_policy((ROOT / "data" / "policies" / "surprisal-1.json").read_bytes())
+def policy(name: str = "surprisal-1") -> Policy:
+    return parse_policy((ROOT / "data" / "policies" / f"{name}.json").read_bytes())
 
 
 def test_it_differs_from_the_seeded_one_in_sampler_and_power_alone() -> None:
@@ -54,6 +54,17 @@ def test_the_policy_for_it_is_the_default_one_less_the_margins() -> None:
 
 def test_the_policy_for_it_can_be_met() -> None:
     assert decision.tokens_needed(policy(), (committed("lydite-base.unseeded"),)) < 1000
+
+
+def test_log_probabilities_let_a_policy_ask_for_quantised_weights_without_a_seed() -> None:
+    weights = tuple(
+        Weight(channel=f"tokens/{name}", weight_ppm=500_000) for name in ("residual", "surprisal")
+    )
+    alternatives = ("smaller-model", "other-temperature", "int4-weights")
+    name = "surprisal-residual-1"
+    changed = {"name": name, "weights": weights, "alternatives": alternatives}
+    assert policy(name) == msgspec.structs.replace(DEFAULT, **changed)
+    assert decision.tokens_needed(policy(name), (committed("lydite-base.unseeded"),)) < 1000
 
 
 def test_surprisal_alone_promises_nothing_about_quantised_weights() -> None:
