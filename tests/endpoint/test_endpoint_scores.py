@@ -18,14 +18,17 @@ from lydite.evidence.endpoint.reference import (
     GENERIC,
     HABITS,
     Bounds,
+    Calibrated,
     Plan,
     digest,
     levels,
     parse,
 )
 from lydite.evidence.endpoint.verifier import CLIP_NATS, distribution, verify
+from lydite.messages.calibration import Binned, Histogram
 from lydite.messages.canonical import encode
-from lydite.messages.finding import Finding
+from lydite.messages.finding import Finding, Measure
+from lydite.messages.tier import Tier
 
 DATA = Path(__file__).parents[2] / "data" / "reference" / "endpoint"
 NONCE = bytes(range(32))
@@ -241,3 +244,38 @@ def test_bf16_rounds_half_to_even() -> None:
     assert list(bf16(values)) == [1.0, 1.0, 1.015625, -1.015625, bf16(values)[4]]
     assert CLIP_NATS == 6.0
     assert isinstance(GENERIC, Bounds)
+
+
+def binned(*cells: tuple[str, tuple[int, ...]]) -> Calibrated:
+    """Residuals of honest machines: 20 answers of 50 tokens each, alike."""
+    edges = (1, 5_000, 50_000)
+    histograms = tuple(
+        Histogram(
+            name=name,
+            responses=20,
+            tokens=1000,
+            tokens_squared=20 * 50**2,
+            counts=tuple(20 * n for n in counts),
+            counts_squared=tuple(20 * n * n for n in counts),
+            crosses=tuple(20 * 50 * n for n in counts),
+        )
+        for name, counts in cells
+    )
+    return Calibrated(binned=Binned(edges=edges, histograms=histograms), error_ppm=1000)
+
+
+def residual(values: list[int]) -> list[Finding]:
+    rows = {"surprisal": [0] * len(values), "pit": [ABSENT] * len(values), "residual": values}
+    measures = tuple(Measure(name=n, unit="u", values=tuple(v)) for n, v in rows.items())
+    return [Finding(kind="endpoint", tier=Tier.NONE, reason=Reason.RECORDED, measures=measures)]
+
+
+def test_numerics_between_two_honest_stacks_accuse_nobody() -> None:
+    # llama.cpp lies between fp32, whose residuals are nothing, and bf16
+    known = binned(("fp32", (50, 0, 0, 0)), ("bf16", (2, 20, 27, 1)))
+    bounds = msgspec.structs.replace(GENERIC, calibrated=known)
+    between = levels(bounds, NAMED, residual([3_000] * 400) * 10, "")
+    assert between.channels["residual"] < 0
+    beyond = levels(bounds, NAMED, residual([3_000, 60_000] * 40), "")
+    assert beyond.channels["residual"] >= LEVEL
+    assert levels(GENERIC, NAMED, residual([3_000, 60_000] * 40), "").merged < LEVEL

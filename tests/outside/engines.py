@@ -91,7 +91,9 @@ def vllm(
     return serving(name, [*command, *options], logs, {**_VLLM, **(environment or {})})
 
 
-def llama(name: str, model: str, logs: Path) -> contextlib.AbstractContextManager[OutsideEngine]:
+def llama(
+    name: str, model: str, logs: Path, *more: str
+) -> contextlib.AbstractContextManager[OutsideEngine]:
     """Serve one of our models with llama.cpp, which takes one request at a time."""
     if not (LLAMA / "ready").exists():
         pytest.skip("llama.cpp: make tools builds it where there is no CPU build of torch for vLLM")
@@ -99,7 +101,7 @@ def llama(name: str, model: str, logs: Path) -> contextlib.AbstractContextManage
     convert = [sys.executable, Path(__file__).with_name("to_gguf.py"), LLAMA / "converter"]
     subprocess.run([*convert, MODELS / model, weights], check=True, timeout=120, env=_quietly({}))
     command = [LLAMA / "bin" / "python", "-m", "llama_cpp.server", "--model", weights]
-    options = ["--model_alias", DECLARED, "--n_ctx", "1024", "--n_threads", "2"]
+    options = ["--model_alias", DECLARED, "--n_ctx", "1024", "--n_threads", "2", *more]
     return serving(name, [*command, *options, "--interrupt_requests", "false"], logs, {})
 
 

@@ -46,6 +46,12 @@ def _add_yardsticks(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--second-name", metavar="NAME", help="the model to ask the other for")
     group.add_argument("--probes", type=int, default=8, help="prompts that are compared by")
     group.add_argument(
+        "--passport", type=Path, action="append", metavar="FILE", help="of an honest stack"
+    )
+    group.add_argument(
+        "--signer", action="append", default=[], metavar="KEY", help="whose passports count, in hex"
+    )
+    group.add_argument(
         "--reference", type=Path, metavar="FILE", help="a tokens Reference Value for these weights"
     )
     group.add_argument(
@@ -215,5 +221,7 @@ def _check(arguments: argparse.Namespace) -> None:
         raise ConfigurationError("--alpha lies between 1e-9 and 0.5")
     if not (arguments.temperature == 0.0 or 0.1 <= arguments.temperature <= 2.0):
         raise ConfigurationError("--temperature is 0, or between 0.1 and 2")
+    if arguments.passport and (arguments.reference or not arguments.signer):
+        raise ConfigurationError("--passport takes --signer, and no --reference beside it")
     if arguments.concurrency < 1 or arguments.answer_tokens < 1 or arguments.timeout_s <= 0:
         raise ConfigurationError("--concurrency, --answer-tokens and --timeout-s are above 0")

@@ -1,12 +1,14 @@
 """Loads what an audit holds an endpoint against: weights, alternatives, bounds. Needs torch."""
 
 import argparse
+import time
 from pathlib import Path
 
 import torch
 
 from lydite.auditor.probing.weighing import Question
 from lydite.cli.files import read_message
+from lydite.cli.passport import signers
 from lydite.cli.patience import before_hashing
 from lydite.engines.codec import DirectoryCodec
 from lydite.engines.protocol import Engine
@@ -16,6 +18,7 @@ from lydite.errors import ConfigurationError
 from lydite.evidence.endpoint.reference import GENERIC, Bounds, Calibrated
 from lydite.evidence.tokens import reference as tokens
 from lydite.laboratory.cheats.weights import INT4_GROUP, quantise
+from lydite.numerics import merging
 
 _LEVELS = {"int8": (127, None), "int4": (7, INT4_GROUP), "int3": (3, INT4_GROUP)}
 
@@ -30,10 +33,11 @@ def question(arguments: argparse.Namespace) -> Question:
     torch.set_num_threads(arguments.threads)
     directory: Path = arguments.model
     bounds = GENERIC
-    if arguments.reference is not None:
-        bounds = calibrated(tokens.parse(read_message(arguments.reference)))
+    reference = _reference(arguments)
+    if reference is not None:
+        bounds = calibrated(reference)
         before_hashing(directory)
-        check_root(directory, tokens.parse(read_message(arguments.reference)).weights_root)
+        check_root(directory, reference.weights_root)
     engine = TransformersEngine.load(directory, arguments.dtype, 1)
     return Question(
         engine=engine,
@@ -44,6 +48,17 @@ def question(arguments: argparse.Namespace) -> Question:
         alpha=arguments.alpha,
         at_once=arguments.concurrency,
     )
+
+
+def _reference(arguments: argparse.Namespace) -> tokens.Reference | None:
+    """Return the Reference Value that is named, or that the named passports make together."""
+    if arguments.passport:
+        envelopes = [read_message(path) for path in arguments.passport]
+        honest = merging.accept(envelopes, signers(arguments.signer), int(time.time() * 1000))
+        return merging.merge(honest, (), "passports", arguments.alpha).reference
+    if arguments.reference is None:
+        return None
+    return tokens.parse(read_message(arguments.reference))
 
 
 def calibrated(reference: tokens.Reference) -> Bounds:

@@ -20,6 +20,8 @@ LIMITS = (
 )
 BLIND = "quantisation or a fine-tune, if the endpoint returns no log-probabilities"
 STANDS_OUT = "whether requests for token ids and logprobs were recognised; --plain asks for none"
+COVERED = "that the reference covers the endpoint's stack: an honest one beyond it may be accused"
+NO_RESIDUALS = "slight changes of numerics: the reference holds no residuals of honest machines"
 UNCALIBRATED = (
     "slight changes of numerics: without --reference only what no honest numerics explains accuses"
 )
@@ -47,7 +49,10 @@ def of_weights(outcome: "Outcome", arguments: argparse.Namespace) -> Report:
         facts.append(Fact(name="bf16 lattice (a hint, no evidence)", value=counts))
     caveats = list(LIMITS)
     caveats += [STANDS_OUT] if plan.logprobs else [BLIND]
-    caveats += [UNCALIBRATED] if arguments.reference is None else []
+    if arguments.reference is None and not arguments.passport:
+        caveats.append(UNCALIBRATED)
+    else:
+        caveats.append(COVERED if outcome.calibrated else NO_RESIDUALS)
     return Report(
         tier=verdict.tier,
         reason=verdict.reason,

@@ -104,12 +104,15 @@ class _Scene(NamedTuple):
         return sizing.learnt(_shares(filled), null, goal)
 
     def residual(self, goal: Goal) -> int | None:
-        (values, shares), known = self.residuals(), self.bounds.calibrated
-        if known is None:
+        values, shares = self.residuals()
+        if self.bounds.calibrated is None:
             return _by_mean((values, shares), self.bounds.residual_mean_micro, goal)
-        edges = [-math.inf, *known.binned.edges, math.inf]
-        filled, _ = np.histogram(values * MICRO, edges, weights=shares)
-        return sizing.learnt(_shares(filled), expected.ceilings(self.bounds), goal)
+        beyond = expected.tails(self.bounds)
+        one = goal._replace(weight=goal.weight / max(len(beyond), 1))
+        return _least(
+            _by_mean(((values * MICRO >= edge).astype(np.float64), shares), rate, one)
+            for edge, rate in beyond
+        )
 
     def margin(self, goal: Goal) -> int | None:
         lost = [float(row.max() - row[int(other.argmax())]) for row, other in self.rows]

@@ -17,6 +17,7 @@ from lydite.auditor.probing.verdict import Alternative, Evidence, Verdict
 from lydite.engines.protocol import Engine
 from lydite.errors import FormatError, LyditeError, Reason, UnavailableError, VerificationError
 from lydite.evidence.endpoint import lattice, verifier
+from lydite.evidence.endpoint import reference as expected
 from lydite.evidence.endpoint.claims import Answer, Draw
 from lydite.evidence.endpoint.reference import ASKED, HABITS, Bounds, Plan
 from lydite.messages.canonical import Integer, Message
@@ -56,6 +57,10 @@ class Outcome(Message, frozen=True, kw_only=True):
     plan: Plan
     nonce: str
     findings: tuple[Finding, ...]
+    bounds: str
+    """Digest of the bounds that the e-values are against."""
+    calibrated: bool
+    """Whether these bounds hold residuals of honest machines with these weights."""
     lattice: dict[str, Integer]
     """Diagnostic alone: of how many answers the log-probabilities lie on the lattice of bf16."""
 
@@ -94,6 +99,8 @@ def weigh(
         plan=scale.evidence.plan,
         nonce=nonce.hex(),
         findings=tuple(scale.evidence.findings),
+        bounds=expected.digest(question.bounds),
+        calibrated=question.bounds.calibrated is not None,
         lattice=dict(scale.lattice),
     )
 

@@ -18,7 +18,7 @@ from lydite.evidence.endpoint.claims import Draw
 from lydite.messages.calibration import Binned
 from lydite.messages.canonical import Hex32, Message, Word, decode, encode
 from lydite.messages.finding import Finding
-from lydite.statistics import betting, bins, bounded, channel, composite, pit, shares
+from lydite.statistics import betting, bounded, channel, composite, pit, shares
 from lydite.statistics.merging import log_average, log_mean
 
 KIND = "endpoint"
@@ -27,8 +27,11 @@ ABSENT = -1
 """The place in a distribution that is recorded for a token which that distribution excludes."""
 CAP_MICRO = 10_000_000
 """Residuals are capped here: ten nats."""
-_NAT_MICRO = 1_000_000
+MICRO = 1_000_000
+_NAT_MICRO = MICRO
 """What a mean is bounded of: residuals capped at one nat."""
+_RARE_MICRO = MICRO // 2
+"""An edge that more than this share of honest residuals passes says nothing of large ones."""
 MARGIN_CAP_MICRO = 500_000
 """Margins are capped here: half a logit."""
 ASKED = ""
@@ -127,7 +130,7 @@ def parse(payload: bytes) -> Bounds:
         FormatError: other bytes than we would write, or histograms that do not fit their bins.
     """
     bounds = decode(payload, Bounds, limit=1 << 20)
-    ceilings(bounds)
+    tails(bounds)
     return bounds
 
 
@@ -136,8 +139,12 @@ def digest(bounds: Bounds) -> str:
     return hashlib.sha256(encode(bounds)).hexdigest()
 
 
-def ceilings(bounds: Bounds) -> tuple[float, ...]:
-    """Return the highest honest rate of every bin of residuals, none where nothing is calibrated.
+def tails(bounds: Bounds) -> tuple[tuple[int, int], ...]:
+    """Return edges of residuals, and the highest honest rate beyond each, in millionths.
+
+    None where nothing is calibrated; none of the edges that half of some honest residuals pass.
+    Only *larger* residuals than those of honest machines tell against anybody: an endpoint whose
+    numerics lie between two honest stacks is honest, although it fills the bins like neither.
 
     Raises:
         FormatError: edges that do not ascend, or histograms that do not fit them.
@@ -145,7 +152,10 @@ def ceilings(bounds: Bounds) -> tuple[float, ...]:
     known = bounds.calibrated
     if known is None:
         return ()
-    return composite.ceilings(known.binned, len(known.binned.edges) + 1, known.error_ppm)
+    edges = known.binned.edges
+    rates = composite.ceilings(known.binned, len(edges) + 1, known.error_ppm)
+    beyond = [math.ceil(MICRO * math.fsum(rates[at + 1 :])) for at in range(len(edges))]
+    return tuple(pair for pair in zip(edges, beyond, strict=True) if pair[1] <= _RARE_MICRO)
 
 
 def named(measure: str, draw: str) -> str:
@@ -182,7 +192,7 @@ def levels(bounds: Bounds, plan: Plan, findings: Sequence[Finding], draw: str) -
         RESIDUAL: lambda: (
             _means(every[RESIDUAL], bounds.residual_mean_micro)
             if known is None
-            else _binned(known.binned.edges, every[RESIDUAL], ceilings(bounds))
+            else _beyond(tails(bounds), every[RESIDUAL])
         ),
     }
     weights = plan.weights()
@@ -222,10 +232,15 @@ def _places(answers: Sequence[Sequence[int]], wide: int) -> float:
     return channel.log_e(counts, null)
 
 
-def _binned(edges: Sequence[int], answers: Sequence[Sequence[int]], null: Sequence[float]) -> float:
+def _beyond(beyond: Sequence[tuple[int, int]], answers: Sequence[Sequence[int]]) -> float:
+    """Return the average of bets on how many residuals lie beyond each edge."""
     if any(not 0 <= value <= CAP_MICRO for answer in answers for value in answer):
         raise FormatError(f"a residual lies outside 0 to {CAP_MICRO} micro-nats")
-    return channel.log_e([bins.count(edges, answer) for answer in answers], null)
+    logs = [
+        _means([[MICRO * (value >= edge) for value in answer] for answer in answers], rate)
+        for edge, rate in beyond
+    ]
+    return log_mean(logs) if logs else 0.0
 
 
 def _shared(logs: Sequence[float]) -> float:

@@ -131,7 +131,7 @@ class _Scored:
             return ABSENT
         above = float(self._p[self._p > mass].sum())
         tied = float(self._p[self._p == mass].sum())
-        return pit.value_micro(min(above, 1.0 - tied), tied, tie)
+        return pit.value_micro(max(0.0, min(above, 1.0 - tied)), tied, tie)
 
     def margin(self, token: int) -> int:
         return min(round(MICRO * float(self._row.max() - self._row[token])), MARGIN_CAP_MICRO)
