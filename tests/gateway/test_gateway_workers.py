@@ -123,6 +123,33 @@ def test_large_bodies_pass_between_the_processes(shared: Running) -> None:
     compact.check(wire.from_header(got.fields[wire.HEADER]), CHAT, body, got.body)
 
 
+def hung_up(connection: Wire) -> bool:
+    """Say whether a connection on which nothing comes is over."""
+    connection.socket.setblocking(False)
+    try:
+        return connection.socket.recv(1) == b""
+    except BlockingIOError:
+        return False
+    except ConnectionError:
+        return True
+
+
+def test_handshakes_take_places_in_every_worker(bench: Bench, tmp_path: Path) -> None:
+    authority = Authority(tmp_path / "tls")
+    secured = Tls(**authority.issue("gateway", "localhost")._asdict())
+    limits = Limits(connections_per_peer=2, head_timeout_ms=60_000)
+    running = Running(
+        prepare(tmp_path, bench.engine.url, workers=WORKERS, tls=secured, limits=limits), tmp_path
+    )
+    idle = [Wire(running.port) for _ in range(30)]
+    until(lambda: sum(map(hung_up, idle)) >= len(idle) - 2 * WORKERS)
+    for each in idle:
+        each.socket.close()
+    trusted = trusting(authority)
+    until(lambda: outcome(running.port, trusted) == 200)
+    assert running.end() == 0, running.log()
+
+
 def test_a_disk_that_refuses_is_known_to_every_worker(bench: Bench, tmp_path: Path) -> None:
     settings = prepare(tmp_path, bench.engine.url, workers=WORKERS)
     running = Running(settings, tmp_path)
