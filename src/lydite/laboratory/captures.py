@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from lydite.engines.protocol import Engine, Job, Piece
 from lydite.evidence.tokens import verifier
 from lydite.evidence.tokens.claims import Claims
+from lydite.evidence.tokens.logprobs import Served
 from lydite.evidence.tokens.reference import Reference
 from lydite.laboratory.streams import Question
 from lydite.messages.finding import Finding
@@ -27,16 +28,14 @@ class Capture(NamedTuple):
     receipt_id: str
     claims: Claims
     text: str
-    told: NDArray[np.float64]
-    """Log-probability of each token by its provider, in nats."""
     true: NDArray[np.float64]
-    """The same by the auditor."""
+    """Log-probability of each token by the auditor, in nats."""
     theirs: NDArray[np.float32]
     """States of the provider, whose model may have another width; shape (tokens, width)."""
     ours: NDArray[np.float32]
     """States of the auditor."""
     tokens: Finding
-    """Margin and surprisal of each token."""
+    """Margin, surprisal and residual of each token."""
     recompute_s: float
     """Processor time of the recomputation, in seconds."""
     score_s: float
@@ -78,11 +77,13 @@ async def _pieces(provider: Engine, question: Question) -> list[Piece]:
 def _recomputed(
     auditor: Engine, question: Question, pieces: Sequence[Piece], reference: Reference
 ) -> Capture:
+    told = tuple(each.logprob for piece in pieces for each in piece.logprobs)
     claims = Claims(
         prompt_ids=question.prompt_ids,
         output_ids=tuple(token for piece in pieces for token in piece.token_ids),
         sampling=question.sampling,
         seed=question.seed,
+        served=Served(values=told, unit=0.0),
     )
     started = time.process_time()
     recomputed = auditor.recompute(claims.prompt_ids, claims.output_ids)
@@ -93,7 +94,6 @@ def _recomputed(
         receipt_id=f"{question.seed:016x}",
         claims=claims,
         text="".join(piece.text for piece in pieces),
-        told=np.array([each.logprob for piece in pieces for each in piece.logprobs]),
         true=_log_chances(recomputed.logits, claims.output_ids),
         theirs=np.concatenate([piece.states for piece in pieces if piece.states is not None]),
         ours=recomputed.states,

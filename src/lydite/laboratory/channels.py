@@ -18,7 +18,7 @@ from lydite.evidence.activations.claims import Claims
 from lydite.evidence.activations.reference import SKETCH
 from lydite.evidence.activations.spec import Spec
 from lydite.evidence.activations.verifier import Taps
-from lydite.evidence.tokens.reference import MARGIN, RESIDUAL_CAP_MICRO, SURPRISAL
+from lydite.evidence.tokens.reference import MARGIN, RESIDUAL, SURPRISAL
 from lydite.laboratory import toploc
 from lydite.laboratory.captures import Capture
 from lydite.messages.calibration import Binned, Provenance
@@ -44,7 +44,7 @@ class Channel(NamedTuple):
 TOKEN_CHANNELS = (
     Channel("tokens/margin", 0, 1, lambda one: one.tokens.values(MARGIN)),
     Channel("tokens/surprisal", 0, 1, lambda one: one.tokens.values(SURPRISAL)),
-    Channel("tokens/residual", 2, 1, lambda one: residuals(one)),
+    Channel("tokens/residual", 2, 1, lambda one: one.tokens.values(RESIDUAL)),
 )
 PEERS = (
     Channel("projections", 2 * PROJECTED, 1, lambda one: projections(one), ours=False),
@@ -56,12 +56,6 @@ PEERS = (
         ours=False,
     ),
 )
-
-
-def residuals(one: Capture) -> list[int]:
-    """Return ``|log-probability told - recomputed|`` of each token, in micro-nats, capped."""
-    apart = np.rint(MICRO * np.abs(one.told - one.true))
-    return [int(each) for each in np.minimum(apart, RESIDUAL_CAP_MICRO)]
 
 
 def projections(one: Capture) -> list[int]:

@@ -233,8 +233,8 @@ class Laboratory:
             close(engine)
         for one in said:
             self._spend("recompute", one.recompute_s)
-            self._spend("tokens/margin", one.score_s)
-            self._spend("tokens/surprisal", one.score_s)
+            for channel in TOKEN_CHANNELS:  # scored together
+                self._spend(channel.name, one.score_s)
         return said
 
     def _keep(self, one: Capture) -> Kept:
