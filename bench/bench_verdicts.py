@@ -1,6 +1,7 @@
 """``make bench-verdicts``: the verdict table, measured in full, and the page that shows it.
 
     python bench/bench_verdicts.py            about an hour of one core
+    python bench/bench_verdicts.py --again fp8-cache   these attacks anew, against the same null
     python bench/bench_verdicts.py --redraw   the rows and the page from the kept table, in seconds
 
 writes ``bench/results/verdict-table.json`` (every cell, threshold and digest),
@@ -11,7 +12,7 @@ same tensors: projections of 16 bytes a token (Activation-DiFR) and TOPLOC's com
 import argparse
 import statistics
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -20,7 +21,7 @@ import torch
 import verdict_page
 
 from lydite.laboratory.judging import ALPHAS
-from lydite.laboratory.plans import FULL
+from lydite.laboratory.plans import FULL, Plan
 from lydite.laboratory.verdicts import Laboratory, Row, Table
 
 TABLE = Path(__file__).parent / "results" / "verdict-table.json"
@@ -35,15 +36,46 @@ def main() -> None:
     """Measure or read the table, then write rows and page."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--redraw", action="store_true", help="from the kept table")
+    parser.add_argument("--again", nargs="+", metavar="ATTACK", help="only these, anew")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    if not options.redraw:
-        table = Laboratory(FULL, lambda table: print(table.doing, file=sys.stderr)).run()
-        TABLE.write_bytes(msgspec.json.format(msgspec.json.encode(table), indent=1) + b"\n")
-    table = msgspec.json.decode(TABLE.read_bytes(), type=Table)
+    if options.again:
+        keep(renewed(options.again))
+    elif not options.redraw:
+        keep(measured(FULL))
+    table = kept()
     PAGE.write_text(verdict_page.page(table), encoding="utf-8")
     rows = [*accusations(table), *ratios(table), *parts(table)]
     report.write("verdicts", rows)
+
+
+def measured(plan: Plan) -> Table:
+    """Run the laboratory, saying on stderr what it does."""
+    return Laboratory(plan, lambda table: print(table.doing, file=sys.stderr, flush=True)).run()
+
+
+def renewed(names: Sequence[str]) -> Table:
+    """Return the kept table with the rows of some attacks measured anew.
+
+    The null comes from the same questions to the same implementations; honest streams stay.
+    """
+    table = kept()
+    plan = msgspec.structs.replace(FULL, attacks=tuple(names), honest=(), parts=False)
+    rows = {row.name: row for row in measured(plan).attacks}
+    table.attacks = [rows.get(row.name, row) for row in table.attacks]
+    before = table.provenance.get("measured anew", "").split()
+    table.provenance["measured anew"] = " ".join(sorted({*before, *names}))
+    return table
+
+
+def keep(table: Table) -> None:
+    """Write the table where it is kept."""
+    TABLE.write_bytes(msgspec.json.format(msgspec.json.encode(table), indent=1) + b"\n")
+
+
+def kept() -> Table:
+    """Return the kept table."""
+    return msgspec.json.decode(TABLE.read_bytes(), type=Table)
 
 
 def accusations(table: Table) -> Iterator[report.Row]:

@@ -43,15 +43,22 @@ class Capture(NamedTuple):
 
 
 def capture(
-    provider: Engine, auditor: Engine, questions: Sequence[Question], reference: Reference
+    provider: Engine,
+    auditor: Engine,
+    questions: Sequence[Question],
+    reference: Reference,
+    first: int = 0,
 ) -> list[Capture]:
-    """Let ``provider`` answer everything at once and recompute it; answers that are empty are left.
+    """Let ``provider`` answer, the ``first`` before all others, and recompute what is not empty.
 
     Request ids follow from the seeds, so that equal questions get equal treatment.
     """
 
     async def every() -> list[list[Piece]]:
-        return list(await asyncio.gather(*(_pieces(provider, each) for each in questions)))
+        said: list[list[Piece]] = []
+        for some in (questions[:first], questions[first:]):
+            said += await asyncio.gather(*(_pieces(provider, each) for each in some))
+        return said
 
     told = zip(questions, asyncio.run(every()), strict=True)
     return [

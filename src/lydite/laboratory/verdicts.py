@@ -25,7 +25,7 @@ from lydite.evidence.tokens.sampling import Sampling
 from lydite.laboratory import nulls, parts, texts, toploc
 from lydite.laboratory.captures import Capture, capture
 from lydite.laboratory.channels import PEERS, TOKEN_CHANNELS, sketch_channel, spec_for
-from lydite.laboratory.cheats import CHEATS, Workshop
+from lydite.laboratory.cheats import CHEATS, POOL_SIZE, Workshop
 from lydite.laboratory.cheats.fronts import close
 from lydite.laboratory.honest import HONEST
 from lydite.laboratory.judging import (
@@ -184,8 +184,9 @@ class Laboratory:
             self.table.honest.append(Honest(name=name, tokens=size, alarms=found))
             every += streams
             self._kept.setdefault("honest", []).extend(said)
-        found = alarms(self._yardstick(), every, "all")
-        self.table.honest.append(Honest(name="all", tokens=tokens, alarms=found))
+        if every:
+            found = alarms(self._yardstick(), every, "all")
+            self.table.honest.append(Honest(name="all", tokens=tokens, alarms=found))
 
     def _attack(self, name: str) -> None:
         """Let one attack answer, and add its row."""
@@ -220,7 +221,10 @@ class Laboratory:
                     self.table.parts += parts.measure(cheat, channel, null, *sides)
 
     def _captured(self, engine: Engine, label: str, count: int) -> list[Capture]:
-        """Let ``engine`` answer ``count`` questions of its own, and recompute them."""
+        """Let ``engine`` answer ``count`` questions of its own, and recompute them.
+
+        A few come before the rest, so that who repeats himself has something to repeat.
+        """
         sampling = Sampling(max_tokens=self._plan.tokens)
         start, whole = seed_of(label) % len(self._prompts), len(self._prompts)
         questions = [
@@ -228,7 +232,7 @@ class Laboratory:
             for i in range(count)
         ]
         try:
-            said = capture(engine, self._auditor, questions, self._reference)
+            said = capture(engine, self._auditor, questions, self._reference, POOL_SIZE)
         finally:
             close(engine)
         for one in said:

@@ -19,7 +19,7 @@ from lydite.laboratory.cheats.fronts import Workshop
 INT4_GROUP = 32
 FP8_MOST = 448.0
 """The largest number that e4m3 has."""
-TUNING_STEPS, TUNING_RATE, TUNING_TOKENS = 3, 2e-5, 256
+TUNING_STEPS, TUNING_RATE, TUNING_TOKENS = 3, 5e-5, 256
 ADAPTER_RANK, ADAPTER_STEPS, ADAPTER_RATE, ADAPTER_SEED = 4, 8, 1e-3, 7
 ADAPTED = ("q_proj", "v_proj")
 """The layers that a low-rank adapter usually changes."""
