@@ -1,6 +1,9 @@
 """A passport is made by running real models: in this process, or a server behind a URL."""
 
 import contextlib
+import json
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -9,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from lydite.cli.main import main
+from lydite.cli.passport_tables import payload
 from lydite.errors import ConfigurationError, UnavailableError
 from lydite.messages import passport as passports
 from lydite.messages.passport import Passport
@@ -44,6 +48,60 @@ def test_an_engine_in_this_process_gets_a_passport(tmp_path: Path) -> None:
     assert {row.tokens for channel in said.channels for row in channel.rows} == {128}
     assert said.streams.false_alarms == 0
     assert 0 < said.noise_micro < 1000  # fp32 against fp32: the last digits
+
+
+def test_merge_show_and_endorse_are_commands(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stored = ROOT / "data" / "reference" / "passports" / "lydite-small"
+    signer = (stored / "signer.pub").read_text().strip()
+    files = [str(stored / f"{name}.passport.json") for name in ("bf16", "fp32")]
+    out, picture = tmp_path / "reference.json", tmp_path / "stacks.svg"
+    words = ["passport", "merge", *files, "--against", str(stored / "int4.passport.json")]
+    words += ["--signer", signer, "--name", "small", "--level", "0.001", "--out", str(out)]
+    assert main([*words, "--json"]) == 0
+    first, second = json.loads(capsys.readouterr().out)["steps"]
+    assert first["tollNats"]["tokens/residual"] < second["tollNats"]["tokens/residual"]
+    assert main(["passport", "show", *files, "--signer", signer, "--plot", str(picture)]) == 0
+    assert "0 of 40 honest ones accused" in capsys.readouterr().out
+    assert picture.stat().st_size > 1000
+    assert main(["passport", "show", files[0], "--signer", "00" * 32]) == 1
+    strict = [*words[: words.index("--level")], "--level", "1e-6", "--out", str(tmp_path / "x")]
+    assert main([*strict]) == 4
+    assert "pool-too-small" in capsys.readouterr().err
+    candidate = tmp_path / "candidate.json"
+    candidate.write_bytes(_payload(Path(files[0])))
+    key = tmp_path / "verifier.key"
+    keys.create(key)
+    endorsed = tmp_path / "endorsed.json"
+    words = ["passport", "endorse", str(candidate), "--key", str(key), "--out", str(endorsed)]
+    assert main(words) == 0
+    assert main(["passport", "show", str(endorsed), "--signer", keys.load(key).public.hex()]) == 0
+
+
+def _payload(path: Path) -> bytes:
+    return payload(path.read_bytes().removesuffix(b"\n"))
+
+
+@pytest.fixture
+def url() -> Iterator[str]:
+    command = [sys.executable, "-m", "lydite.cli.main", "engine", "--model", str(MODEL)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        yield json.loads(server.stdout.readline())["url"]
+        server.terminate()
+
+
+@pytest.mark.slow
+def test_a_server_gets_one_that_agrees_with_that_of_its_engine(tmp_path: Path, url: str) -> None:
+    words = ("--engine", "lydite transformers", "--version", "x", "--dtype", "bfloat16")
+    said = make(tmp_path, "--url", url, *words).predicate
+    known = passports.parse(
+        _payload(ROOT / "data" / "reference" / "passports" / "lydite-small" / "bf16.passport.json")
+    ).predicate
+    assert said.stack.version == "x"
+    assert 0.5 < said.noise_micro / known.noise_micro < 2
+    assert said.streams.false_alarms == 0
 
 
 class _Odd(BaseHTTPRequestHandler):

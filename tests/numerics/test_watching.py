@@ -17,8 +17,9 @@ LEVEL = 1e-3
 
 
 @pytest.fixture(scope="module")
-def reference() -> Reference:
-    return merging.merge([passport(1), passport(2, 8.0, stack=stack(dtype="x"))], [], "x", LEVEL)[0]
+def references() -> list[Reference]:
+    stacks = (passport(1), passport(2, 8.0, stack=stack(dtype="x")))
+    return [merging.merge([each], [], "x", LEVEL).reference for each in stacks]
 
 
 def answers(seed: int, scale: float, count: int = 40, *, chat: bool = False) -> list[Scored]:
@@ -38,21 +39,21 @@ def answers(seed: int, scale: float, count: int = 40, *, chat: bool = False) -> 
     ]
 
 
-def test_accepted_stacks_stay_inside(reference: Reference) -> None:
-    needed = watching.needed_tokens(reference, LEVEL)
+def test_accepted_stacks_stay_inside(references: list[Reference]) -> None:
+    needed = watching.needed_tokens(references[0], LEVEL)
     assert needed is not None
     for seed in range(20):
         for scale in (10_000.0, 8.0):
-            watched = watching.watch(reference, answers(400 + seed, scale), LEVEL)
+            watched = watching.watch(references, answers(400 + seed, scale), LEVEL)
             assert watched.crossing is None
             assert watching.decide(watched, needed) is Outcome.INSIDE
 
 
 def test_another_stack_is_outside_and_the_report_says_by_what_and_where(
-    reference: Reference,
+    references: list[Reference],
 ) -> None:
     told = answers(500, 30_000.0)
-    watched = watching.watch(reference, told, LEVEL)
+    watched = watching.watch(references, told, LEVEL)
     assert watched.loudest == "residual"
     place = watched.crossing
     assert place is not None
@@ -65,13 +66,13 @@ def test_another_stack_is_outside_and_the_report_says_by_what_and_where(
         last.residuals[: place.token - 1],
         *last[3:],
     )
-    assert watching.watch(reference, [*kept[:-1], shorter], LEVEL).crossing is None
+    assert watching.watch(references, [*kept[:-1], shorter], LEVEL).crossing is None
     assert watching.decide(watched, 1) is Outcome.OUTSIDE
 
 
-def test_the_first_answers_alone_say_nothing(reference: Reference) -> None:
-    needed = watching.needed_tokens(reference, LEVEL)
-    watched = watching.watch(reference, answers(600, 10_000.0, 1), LEVEL)
+def test_the_first_answers_alone_say_nothing(references: list[Reference]) -> None:
+    needed = watching.needed_tokens(references[0], LEVEL)
+    watched = watching.watch(references, answers(600, 10_000.0, 1), LEVEL)
     assert watching.decide(watched, 10 * (needed or 1)) is Outcome.UNDERPOWERED
     assert watching.decide(watched, None) is Outcome.UNDERPOWERED
 
@@ -85,16 +86,18 @@ def test_only_inside_affirms_and_outside_is_no_accusation() -> None:
 
 
 def test_without_log_probabilities_margins_and_surprisals_are_watched(
-    reference: Reference,
+    references: list[Reference],
 ) -> None:
     silent = [one._replace(residuals=()) for one in answers(700, 10_000.0)]
-    assert set(watching.watch(reference, silent, LEVEL).channels) == {"margin", "surprisal"}
+    assert set(watching.watch(references, silent, LEVEL).channels) == {"margin", "surprisal"}
 
 
-def test_nothing_to_watch_and_levels_that_make_no_sense_are_refused(reference: Reference) -> None:
+def test_nothing_to_watch_and_levels_that_make_no_sense_are_refused(
+    references: list[Reference],
+) -> None:
     for wrong, level in (([], LEVEL), (answers(1, 1.0, 1), 0.0), (answers(1, 1.0, 1), 1.0)):
         with pytest.raises(FormatError):
-            watching.watch(reference, wrong, level)
+            watching.watch(references, wrong, level)
 
 
 def test_power_is_stated_against_the_hardest_cheat_that_is_known() -> None:

@@ -55,11 +55,14 @@ def run(arguments: argparse.Namespace) -> int:
         merging.accept(map(read_message, paths), accepted, now_ms)
         for paths in (arguments.passport, arguments.against)
     )
-    merged = merging.merge(honest, cheats, "selfcheck", arguments.level)
+    merging.check_together([*honest, *cheats])
+    alone = [merging.merge([each], cheats, "selfcheck", arguments.level) for each in honest]
     from lydite.cli import selfcheck_running as running
     from lydite.numerics import reporting
 
-    said, candidate = running.checked(arguments, honest, merged.reference, started_s)
+    said, candidate = running.checked(
+        arguments, honest, [merged.reference for merged in alone], started_s
+    )
     if arguments.out is not None:
         write(arguments.out / "report.json", running.spelling(said) + b"\n")
         write(arguments.out / "report.md", reporting.markdown(said).encode())

@@ -46,7 +46,7 @@ class Build(NamedTuple):
 def checked(
     arguments: argparse.Namespace,
     accepted: Sequence[Passport],
-    reference: Reference,
+    references: Sequence[Reference],
     started_s: float,
 ) -> tuple[Report, Passport | None]:
     """Return the report on a build, and a candidate passport of it if it could be measured.
@@ -57,29 +57,28 @@ def checked(
     """
     until_s = started_s + (1 - _RESERVE) * arguments.time
     root = measure(arguments.model).root
-    if root != reference.weights_root:
+    expected = references[0].weights_root
+    if root != expected:
         raise ConfigurationError(
-            f"{arguments.model} has weights {root[:16]}, the passports are for "
-            f"{reference.weights_root[:16]}"
+            f"{arguments.model} has weights {root[:16]}, the passports are for {expected[:16]}"
         )
     known = prompts.read(arguments.prompts)
     auditor = TransformersEngine.load(arguments.model, "fp32", 1)
     asked = prompts.questions(known, auditor.codec, auditor.context_length, arguments.answers)
     build = _build(arguments, until_s)
     limits = Limits(until_s, arguments.level, arguments.batch)
-    found = selfchecking.check(auditor, build.ask, asked, reference, limits, _tell)
+    found = selfchecking.check(auditor, build.ask, asked, references, limits, _tell)
     outside = found.outcome is Outcome.OUTSIDE
     context = Context(
         stack=build.stack,
         level=arguments.level,
         passports=[passports.digest(each) for each in accepted],
-        reference=reference,
-        digest=tokens.digest(reference),
+        references=[tokens.digest(reference) for reference in references],
         took_s=time.monotonic() - started_s,
     )
     likely = causes.likely(found.scored, accepted) if outside else ()
     said = reporting.report(found, likely, context)
-    return said, _candidate(arguments, found, build.stack, known, reference)
+    return said, _candidate(arguments, found, build.stack, known, root)
 
 
 def spelling(said: Report) -> bytes:
@@ -117,11 +116,11 @@ def _candidate(
     found: Checked,
     stack: Stack,
     known: Prompts,
-    reference: Reference,
+    root: str,
 ) -> Passport | None:
     """Return what a verifier may measure again and endorse; None if too little was learnt."""
     told = [value for one in found.scored for value in one.residuals]
-    subjects = Subjects(arguments.model.resolve().name, reference.weights_root, stack, known)
+    subjects = Subjects(arguments.model.resolve().name, root, stack, known)
     now_ms = int(time.time() * 1000)
     valid = (timestamp(now_ms), timestamp(now_ms + _VALID_MS))
     try:

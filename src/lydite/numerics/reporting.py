@@ -7,7 +7,6 @@ from typing import NamedTuple
 import msgspec
 
 from lydite.errors import Reason
-from lydite.evidence.tokens.reference import Reference
 from lydite.messages.stack import Stack
 from lydite.numerics.causes import Cause
 from lydite.numerics.selfchecking import Checked
@@ -48,7 +47,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     crossing: Where | None
     causes: tuple[Cause, ...]
     passports: tuple[str, ...]
-    reference: str
+    references: tuple[str, ...]
     took_s: float
     notes: tuple[str, ...]
     caveats: tuple[str, ...] = CAVEATS
@@ -61,8 +60,8 @@ class Context(NamedTuple):
     level: float
     passports: Sequence[str]
     """Digests."""
-    reference: Reference
-    digest: str
+    references: Sequence[str]
+    """Digests of what follows from each of them."""
     took_s: float
 
 
@@ -98,7 +97,7 @@ def report(checked: Checked, causes: Sequence[Cause], about: Context) -> Report:
         crossing=crossing,
         causes=tuple(causes),
         passports=tuple(about.passports),
-        reference=about.digest,
+        references=tuple(about.references),
         took_s=round(about.took_s, 1),
         notes=checked.notes,
     )
@@ -146,7 +145,7 @@ def markdown(said: Report) -> str:
     if said.causes:
         lines += ["", "## Likely causes", ""]
         lines += [f"{n}. **{c.name}**: {c.why}" for n, c in enumerate(said.causes, 1)]
-    lines += ["", "## Rests on", "", f"- Reference Value `{said.reference}`"]
+    lines += ["", "## Rests on", ""]
     lines += [f"- passport `{digest}`" for digest in said.passports]
     lines += [f"- {note}" for note in said.notes]
     lines += ["", "## Does not show", "", *(f"- {caveat}" for caveat in said.caveats), ""]

@@ -47,17 +47,21 @@ def check(
     auditor: Engine,
     ask: Ask,
     questions: Sequence[Question],
-    reference: Reference,
+    references: Sequence[Reference],
     limits: Limits,
     tell: Callable[[int], None] = lambda _: None,
 ) -> Checked:
-    """Hold a stack against ``reference`` until it is known to be inside or outside, or time is up.
+    """Hold a stack against accepted ones until it is known to be in or out, or time is up.
+
+    ``references`` are those of the accepted stacks, one each.
 
     Raises:
         LyditeError: the stack failed before a single answer could be scored.
     """
-    needed = watching.needed_tokens(reference, limits.level)
-    work = _Work(auditor, ask, reference, limits, needed, tell)
+    sizes = [watching.needed_tokens(reference, limits.level) for reference in references]
+    told = [size for size in sizes if size is not None]
+    needed = max(told) if told and len(told) == len(sizes) else None
+    work = _Work(auditor, ask, references, limits, needed, tell)
     thread = threading.Thread(target=work.run, args=(questions,), name="selfcheck", daemon=True)
     thread.start()
     thread.join(max(0.0, limits.until_s - time.monotonic()))
@@ -70,7 +74,7 @@ def check(
         notes.append("time was up before all prompts were asked")
     if not scored:
         return Checked(Outcome.UNDERPOWERED, None, needed, scored, tuple(notes))
-    watched = watching.watch(reference, scored, limits.level)
+    watched = watching.watch(references, scored, limits.level)
     return Checked(watching.decide(watched, needed), watched, needed, scored, tuple(notes))
 
 
@@ -81,7 +85,7 @@ class _Work:
         self,
         auditor: Engine,
         ask: Ask,
-        reference: Reference,
+        references: Sequence[Reference],
         limits: Limits,
         needed: int | None,
         tell: Callable[[int], None],
@@ -89,7 +93,8 @@ class _Work:
         self.over = threading.Event()
         self.scored: list[Scored] = []
         self.error: LyditeError | None = None
-        self._auditor, self._ask, self._reference = auditor, ask, reference
+        self._auditor, self._ask, self._references = auditor, ask, references
+        self._widest = max(references, key=lambda reference: reference.noise_micro)
         self._limits, self._needed, self._tell = limits, needed, tell
         self._crossed_at: int | None = None
 
@@ -100,7 +105,7 @@ class _Work:
                 for answer in self._ask(group):
                     if self.over.is_set():
                         return
-                    self.scored.append(score(self._auditor, answer, self._reference))
+                    self.scored.append(score(self._auditor, answer, self._widest))
                 self._tell(len(self.scored))
                 if self._enough():
                     return
@@ -110,8 +115,8 @@ class _Work:
     def _enough(self) -> bool:
         """Say whether more answers would change nothing."""
         if self._crossed_at is None:
-            watched = watching.watch(self._reference, self.scored, self._limits.level)
+            watched = watching.watch(self._references, self.scored, self._limits.level)
             if watched.crossing is None:
-                return self._needed is not None and watched.tokens >= self._needed
+                return watching.decide(watched, self._needed) is Outcome.INSIDE
             self._crossed_at = watched.crossing.answer
-        return len(self.scored) >= self._crossed_at + AFTER
+        return len(self.scored) >= max(self._crossed_at + AFTER, watching.LEAST_ANSWERS)

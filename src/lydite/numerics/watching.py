@@ -1,4 +1,4 @@
-"""A new stack held against a merged null, token by token, until time or evidence is enough.
+"""A new stack held against accepted ones, token by token, until time or evidence is enough.
 
 Inside, outside or underpowered; if outside, by which score and at which token. Accuses nobody: this
 is a provider's own test of its own build. Knows nothing of how answers come about.
@@ -18,6 +18,9 @@ from lydite.statistics import betting, bins, sizing
 from lydite.statistics.merging import log_average
 from lydite.statistics.nearest import smoothed
 from lydite.statistics.sizing import Goal
+
+LEAST_ANSWERS = 40
+"""Fewer are never enough to be inside, nor for a candidate: chats and plain prompts in turn."""
 
 
 class Outcome(enum.StrEnum):
@@ -56,7 +59,8 @@ class Watched(NamedTuple):
     log10_e: float
     """Of the average of all channels, at its highest."""
     channels: dict[str, float]
-    """log10 of each channel's e-value, at the crossing or the end."""
+    """log10 of each channel's e-value against the nearest stack, at the crossing or the end."""
+    answers: int
     tokens: int
     crossing: Crossing | None
 
@@ -66,49 +70,66 @@ class Watched(NamedTuple):
         return max(self.channels, key=lambda name: self.channels[name])
 
 
-def watch(reference: Reference, answers: Sequence[Scored], level: float) -> Watched:
-    """Bet against the null of ``reference`` with every token of ``answers``, in their order.
+def watch(references: Sequence[Reference], answers: Sequence[Scored], level: float) -> Watched:
+    """Bet with every token of ``answers``, in their order, against each accepted stack by itself.
 
-    Channels that both the reference and the answers have, averaged with equal weights.
+    ``references`` are those stacks', one each. A build is one stack throughout, so what counts is
+    the accepted stack that it is most like: the least of their e-values, each the average of the
+    channels that both sides have, with equal weights. That pays no toll for the others.
 
-    Guarantee (Ville): for a stack within the reference the average ever reaches 1/level with
-    probability at most ``level``, however long it is watched.
+    Guarantee (Ville): for a build within any one of them this ever reaches 1/level with probability
+    at most ``level``, however long it is watched.
 
     Raises:
-        FormatError: a level that is not between 0 and 1, or no answer was scored.
+        FormatError: a level that is not between 0 and 1, no stack, or no answer.
     """
-    if not 0.0 < level < 1.0 or not answers:
-        raise FormatError("a self-check needs a level between 0 and 1, and an answer")
-    paths = _paths(reference, answers)
-    weights = [1 / len(paths)] * len(paths)
-    highest, channels, crossing = -math.inf, dict.fromkeys(paths, 0.0), None
-    seen = 0
-    for seen, logs in enumerate(zip(*paths.values(), strict=True), 1):
-        average = log_average(logs, weights)
-        highest = max(highest, average)
-        channels = dict(zip(paths, logs, strict=True))
-        if average >= -math.log(level):
+    if not 0.0 < level < 1.0 or not answers or not references:
+        raise FormatError("a self-check needs a stack, a level between 0 and 1, and an answer")
+    runs = [_run(reference, answers) for reference in references]
+    highest, nearest, crossing = -math.inf, _Point(0.0, {}), None
+    for seen, points in enumerate(zip(*runs, strict=True), 1):
+        nearest = min(points, key=lambda point: point.average)
+        highest = max(highest, nearest.average)
+        if nearest.average >= -math.log(level):
             crossing = _place(answers, seen)
             break
     return Watched(
         log10_e=highest / math.log(10),
-        channels={name: log / math.log(10) for name, log in channels.items()},
+        channels={name: log / math.log(10) for name, log in nearest.channels.items()},
+        answers=len(answers),
         tokens=sum(answer.tokens for answer in answers),
         crossing=crossing,
     )
 
 
 def decide(watched: Watched, needed: int | None) -> Outcome:
-    """Return what the evidence comes to; ``needed`` tokens tell another stack, None: none do."""
+    """Return what the evidence comes to; ``needed`` tokens tell another stack, None: none do.
+
+    Inside takes ``LEAST_ANSWERS`` besides: some faults show in chats alone, or in few tokens.
+    """
     if watched.crossing is not None:
         return Outcome.OUTSIDE
-    if needed is None or watched.tokens < needed:
+    if needed is None or watched.tokens < needed or watched.answers < LEAST_ANSWERS:
         return Outcome.UNDERPOWERED
     return Outcome.INSIDE
 
 
+class _Point(NamedTuple):
+    """Log e-values against one stack after one token."""
+
+    average: float
+    channels: dict[str, float]
+
+
+def _run(reference: Reference, answers: Sequence[Scored]) -> Iterator[_Point]:
+    paths = _paths(reference, answers)
+    weights = [1 / len(paths)] * len(paths)
+    for logs in zip(*paths.values(), strict=True):
+        yield _Point(log_average(logs, weights), dict(zip(paths, logs, strict=True)))
+
+
 def needed_tokens(reference: Reference, level: float) -> int | None:
-    """Return how many tokens tell a stack that is none of the accepted, nine times in ten.
+    """Return how many tokens tell a stack from an accepted one, nine times in ten.
 
     The largest over what the reference knows of cheats that are found at all, each by its quickest
     channel; where it knows none, over a stack every second of whose residuals lies one bin further
