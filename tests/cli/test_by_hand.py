@@ -15,6 +15,8 @@ from lydite.laboratory.processes import Processes
 
 ROOT = Path(__file__).parents[2]
 MODEL = ROOT / "models" / "lydite-small"
+REQUESTS = 24
+"""Of about sixteen tokens each; 194 tell the declared model."""
 REFERENCE = ROOT / "data" / "reference" / "tokens" / "lydite-small.json"
 
 
@@ -90,7 +92,7 @@ def port(hand: Hand) -> int:
 def receipt_id(hand: Hand, port: int) -> str:
     """Send traffic, keep one exchange to the byte, and return its receipt's id."""
     with OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="none") as client:
-        for number in range(7):
+        for number in range(REQUESTS - 1):
             client.completions.create(
                 model="lydite-small", prompt=f"def read_{number}(", max_tokens=48
             )
@@ -115,7 +117,7 @@ def test_the_auditors_bundle_is_consistent_for_whoever_trusts_the_same(
     hand: Hand, audited: Path
 ) -> None:
     report = json.loads(hand.run("verify", audited, "--trust", "trust.json", "--json"))
-    assert (report["tier"], report["audited"]) == ("affirming", 8)
+    assert (report["tier"], report["audited"]) == ("affirming", REQUESTS)
     assert "consistent" in hand.run("verify", audited, "--trust", "trust.json")
 
 
@@ -153,7 +155,7 @@ def test_the_log_is_read_mirrored_proved_and_checked(hand: Hand, port: int, audi
     url, trusted = f"http://127.0.0.1:{port}", ["--trust", "trust.json"]
     status = json.loads(hand.run("log", "status", url, "--json"))
     mirrored = json.loads(hand.run("log", "mirror", url, *trusted, "--json"))
-    assert mirrored["receipt"] == 8
+    assert mirrored["receipt"] == REQUESTS
     assert mirrored["root"] == status["root"]
     proved = json.loads(hand.run("log", "prove", url, "2", *trusted, "--json"))
     (hand.place / "2.tlog-proof").write_text(proved["proof"])
@@ -168,9 +170,9 @@ def test_a_second_epoch_adds_to_the_same_case(hand: Hand, port: int, audited: Pa
     with OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="none") as client:
         client.completions.create(model="lydite-small", prompt="class A", max_tokens=16)
     said = json.loads(hand.run("auditor", "run", "auditor.toml", "--once", "--json"))
-    assert said["verdict"]["audited"] == 9
+    assert said["verdict"]["audited"] == REQUESTS + 1
     report = json.loads(hand.run("verify", audited, "--trust", "trust.json", "--json"))
-    assert report["audited"] == 9
+    assert report["audited"] == REQUESTS + 1
 
 
 @pytest.mark.parametrize(
