@@ -3,7 +3,9 @@
 Knows nothing of policy: a Finding records, the appraisal judges.
 """
 
-from lydite.errors import Reason
+from collections.abc import Sequence
+
+from lydite.errors import Reason, VerificationError
 from lydite.messages.canonical import Hex32, Integer, Message, Word
 from lydite.messages.tier import Tier
 
@@ -32,3 +34,19 @@ class Finding(Message, frozen=True, kw_only=True):
     def values(self, name: str) -> tuple[int, ...]:
         """Return the row called ``name``, empty when this finding has none."""
         return next((m.values for m in self.measures if m.name == name), ())
+
+
+def scored_against(reference: Hex32, kind: Word, findings: Sequence[Finding]) -> list[Finding]:
+    """Return those of ``findings`` that hold scores of one kind of evidence, in their order.
+
+    Raises:
+        VerificationError: scores made against another Reference Value than ``reference``.
+    """
+    scored = [f for f in findings if f.kind == kind and any(m.values for m in f.measures)]
+    for finding in scored:
+        if finding.reference != reference:
+            raise VerificationError(
+                Reason.UNKNOWN_REFERENCE,
+                f"scores made against {finding.reference}, not {reference}",
+            )
+    return scored

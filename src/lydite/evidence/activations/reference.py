@@ -12,12 +12,12 @@ from typing import Annotated
 
 import msgspec
 
-from lydite.errors import FormatError, Reason, VerificationError
+from lydite.errors import FormatError
 from lydite.evidence.activations import spec as specs
 from lydite.evidence.activations.spec import RESIDUES, Spec
 from lydite.messages.calibration import Alternative, Binned, Provenance
 from lydite.messages.canonical import Count, Hex32, Message, Word, decode, encode
-from lydite.messages.finding import Finding
+from lydite.messages.finding import Finding, scored_against
 from lydite.statistics import bins, composite
 
 KIND = "activations"
@@ -129,13 +129,7 @@ def channel_log10_e(
         VerificationError: scores made against another Reference Value.
         FormatError: scores that no verifier records.
     """
-    name = digest(reference)
-    scored = [f for f in findings if f.kind == KIND and any(m.values for m in f.measures)]
-    for finding in scored:
-        if finding.reference != name:
-            raise VerificationError(
-                Reason.UNKNOWN_REFERENCE, f"scores made against {finding.reference}, not {name}"
-            )
+    scored = scored_against(digest(reference), KIND, findings)
     highest = specs.highest_micro(reference.spec)
     channels = [(SKETCH, reference.sketch, null(reference))]
     if reference.inner is not None:

@@ -14,12 +14,12 @@ from typing import Annotated
 
 import msgspec
 
-from lydite.errors import FormatError, Reason, UnavailableError, VerificationError
+from lydite.errors import FormatError, Reason, UnavailableError
 from lydite.evidence.tokens.sampling import Sampling
 from lydite.messages.calibration import Alternative, Binned, Provenance
 from lydite.messages.canonical import Hex32, Message, Word, decode, encode
 from lydite.messages.declaration import Sampler
-from lydite.messages.finding import Finding
+from lydite.messages.finding import Finding, scored_against
 from lydite.messages.stack import Stack
 from lydite.statistics import bins, composite
 from lydite.statistics.channel import log_e_centred
@@ -186,13 +186,7 @@ def channel_log10_e(
         VerificationError: scores made against another Reference Value.
         FormatError: scores that no verifier records.
     """
-    name = digest(reference)
-    scored = [f for f in findings if f.kind == KIND and any(m.values for m in f.measures)]
-    for finding in scored:
-        if finding.reference != name:
-            raise VerificationError(
-                Reason.UNKNOWN_REFERENCE, f"scores made against {finding.reference}, not {name}"
-            )
+    scored = scored_against(digest(reference), KIND, findings)
     margins = [count(reference, f.values(MARGIN)) for f in scored]
     logs = {
         MARGIN: composite.log_e(reference.margin, margins, null(reference)),
