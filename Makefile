@@ -52,7 +52,7 @@ gateway-demo: $(STAMP) ## a governed gateway, attacked before your eyes
 	@$(BIN)/lydite gateway demo $(ARGS)
 
 test: $(STAMP) ## the tests, less those marked slow
-	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --reruns 1 -rR $(ARGS)
 
 tools: .tools/.stamp .tools/.stamp-engine ## other people's verifiers and engines, for test-all
 

@@ -4,6 +4,7 @@ import asyncio
 import json
 import ssl
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -123,13 +124,16 @@ def test_a_client_without_an_accepted_name_is_not_served(
 
 
 def test_a_refused_client_takes_no_place(
-    bench: Bench, tmp_path: Path, authority: Authority
+    bench: Bench,
+    tmp_path: Path,
+    authority: Authority,
+    eventually: Callable[[Callable[[], bool]], None],
 ) -> None:
     given = secure(authority, client_ca=authority.file, client_names=(MEMBER,))
     gateway = bench.gateway(str(tmp_path), tls=given)
     for _ in range(3):
         outcome(gateway.port, trusting(authority, authority.issue("other", "other.example")))
-    assert not gateway.operations.front._desk.clients
+    eventually(lambda: not gateway.operations.front._desk.clients)
 
 
 async def _serve_tls(engine: ScriptedEngine, context: ssl.SSLContext) -> int:
