@@ -67,6 +67,7 @@ CHANNELS: dict[str, Channel] = {
         Channel("nvdec_active", *_SHARE, Nature.INTERVAL),
         Channel("nvjpg_active", *_SHARE, Nature.INTERVAL),
         Channel("fan_speed", *_SHARE),
+        Channel("compute_processes", "1", 0, 1_000_000),
     )
 }
 """By name."""
