@@ -231,6 +231,16 @@ class Reason(enum.StrEnum):
     """The TPM's counter against roll-back is gone, set back, or not the one of this state."""
     ALREADY_USED = "already-used"
     """The register was extended since boot; the gateway starts once a boot on this one."""
+    WRONG_UNIT = "wrong-unit"
+    """Values of a sensor that cannot be in the unit that is stated for them."""
+    CLOCK_JUMP = "clock-jump"
+    """The clock that stamped a sensor's samples was set while it sampled."""
+    TOO_FEW_SAMPLES = "too-few-samples"
+    """No sample of a sensor is left, or fewer than the question needs."""
+    TOO_FAULTY = "too-faulty"
+    """So many samples of a sensor are faulty that the others are not believed either."""
+    TOO_SLOW = "too-slow"
+    """The sensor is read, or renews its value, too seldom to show what is asked."""
 
 
 class LyditeError(Exception):
