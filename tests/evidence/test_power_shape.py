@@ -1,44 +1,35 @@
+from collections.abc import Callable
+
 import pytest
 
+from lydite.errors import ConfigurationError
+from lydite.evidence.power import gpus, models
 from lydite.evidence.power import shape as shapes
-from lydite.evidence.power.shape import Numerics, Shape
-from tests.evidence.power_world import EIGHTH, HALF, LLAMA_8B, LLAMA_70B, MIXTRAL
+from lydite.evidence.power.shape import Numerics
+from tests.evidence.power_world import EIGHTH, HALF, LLAMA_8B, MIXTRAL
 
-QWEN_HALF_BILLION = Shape(
-    layers=24,
-    width=896,
-    heads=14,
-    kv_heads=2,
-    head_width=64,
-    ffn_width=4864,
-    vocabulary=151936,
-    tied=True,
-)
-GPT2 = Shape(
-    layers=12,
-    width=768,
-    heads=12,
-    kv_heads=12,
-    head_width=64,
-    ffn_width=3072,
-    vocabulary=50257,
-    gated=False,
-    tied=True,
-)
+PUBLISHED = {
+    "gpt2-xl": 1.556,  # without the position embeddings
+    "gpt-neox-20b": 20.55,
+    "llama-2-7b": 6.74,
+    "llama-2-13b": 13.02,
+    "llama-2-70b": 68.98,
+    "llama-3.2-1b": 1.236,
+    "llama-3.2-3b": 3.213,
+    "llama-3.1-8b": 8.03,
+    "llama-3.1-70b": 70.55,
+    "mistral-7b-v0.3": 7.248,
+    "mixtral-8x7b": 46.70,
+    "qwen2.5-0.5b": 0.494,
+    "qwen2.5-7b": 7.616,
+    "qwen2.5-72b": 72.71,
+}
 
 
-@pytest.mark.parametrize(
-    ("shape", "billions"),
-    [
-        (LLAMA_8B, 8.03),
-        (LLAMA_70B, 70.55),
-        (MIXTRAL, 46.7),
-        (QWEN_HALF_BILLION, 0.494),
-        (GPT2, 0.1236),  # without the position embeddings
-    ],
-)
-def test_parameters_are_those_that_makers_publish(shape: Shape, billions: float) -> None:
-    assert shapes.parameters(shape) / 1e9 == pytest.approx(billions, rel=0.002)
+@pytest.mark.parametrize("name", models.MODELS)
+def test_parameters_are_those_that_makers_publish(name: str) -> None:
+    counted = shapes.parameters(models.find(name)) / 1e9
+    assert counted == pytest.approx(PUBLISHED[name], rel=0.002)
 
 
 def test_two_of_eight_experts_are_the_12_9_billion_that_are_published() -> None:
@@ -69,3 +60,23 @@ def test_a_token_of_llama_8b_takes_128_kib_of_cache() -> None:
     assert shapes.cache_bytes(LLAMA_8B, HALF) == 128 * 1024
     small = Numerics(weight_milli_bits=16_000, cache_milli_bits=8_000)
     assert shapes.cache_bytes(LLAMA_8B, small) == 64 * 1024
+
+
+@pytest.mark.parametrize(
+    ("called", "row"),
+    [
+        ("NVIDIA H200", "NVIDIA H200"),
+        ("NVIDIA H100 80GB HBM3", "NVIDIA H100"),
+        ("NVIDIA H100 PCIe", "NVIDIA H100 PCIe"),
+        ("NVIDIA L40S", "NVIDIA L40S"),
+        ("NVIDIA L4", "NVIDIA L4"),
+    ],
+)
+def test_a_gpu_is_found_by_the_name_that_its_driver_gives(called: str, row: str) -> None:
+    assert gpus.find(called).name == row
+
+
+@pytest.mark.parametrize("find", [gpus.find, models.find])
+def test_an_unknown_name_is_an_error_that_lists_the_known(find: Callable[[str], object]) -> None:
+    with pytest.raises(ConfigurationError, match="there are"):
+        find("NVIDIA H2000")

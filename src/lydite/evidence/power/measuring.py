@@ -20,6 +20,9 @@ Spans = NDArray[np.int64]
 """Start and end of stretches that do not overlap, in nanoseconds; shape (stretches, 2)."""
 
 
+Good = NDArray[np.bool_]
+
+
 class Measured(NamedTuple):
     """An integral over stretches of time, and the part of them that it covers."""
 
@@ -40,15 +43,20 @@ def integral(series: Series, spans: Spans) -> Measured:
     read where it changes, and is straight in between. Steps of more than three times the median
     (2 to 15 s), and those by which a counter falls, are not covered.
     """
-    t_ns, rise = _steps(series)
+    t_ns, totals, good = cumulative(series)
     if len(t_ns) < 2:
         return Measured(0.0, 0.0)
-    took = np.diff(t_ns)
-    widest = int(np.clip(3 * np.median(took), _LEAST_GAP_NS, _MOST_GAP_NS))
-    good = (took <= widest) & (rise >= 0)
-    totals = np.concatenate([[0.0], np.cumsum(np.where(good, rise, 0.0))])
-    covered = np.concatenate([[0.0], np.cumsum(np.where(good, took, 0))])
+    covered = np.concatenate([[0.0], np.cumsum(np.where(good, np.diff(t_ns), 0))])
     return Measured(_over(spans, t_ns, totals), _over(spans, t_ns, covered) / SECOND)
+
+
+def cumulative(series: Series) -> tuple[Times, Values, Good]:
+    """Return times, the running integral at each, and which steps between them are covered."""
+    t_ns, rise = _steps(series)
+    took = np.diff(t_ns)
+    widest = np.clip(3 * np.median(took), _LEAST_GAP_NS, _MOST_GAP_NS) if len(took) else 0
+    good = (took <= widest) & (rise >= 0)
+    return t_ns, np.concatenate([[0.0], np.cumsum(np.where(good, rise, 0.0))]), good
 
 
 def joules(trace: Trace, spans: Spans) -> Measured:
