@@ -35,7 +35,7 @@ HALF = Numerics(weight_milli_bits=16_000)
 EIGHTH = Numerics(weight_milli_bits=8_000)
 H200 = GPUS["NVIDIA H200"]
 START_US = 1_700_000_000_000_000
-SHIFT_US = -1_600_000_000_000_000
+ZERO_US = 1_600_000_000_000_000
 SECOND = 1_000_000_000
 
 
@@ -88,7 +88,7 @@ def claims(
         shape=shape,
         numerics=numerics,
         speculative=speculative,
-        monotonic_less_utc_us=SHIFT_US,
+        zero_us=ZERO_US,
         start_us=START_US,
         end_us=START_US + round(seconds * 1e6),
         requests=tuple(rows),
@@ -107,7 +107,7 @@ def trace(
     resting: Mapping[str, float] | None = None,
 ) -> Trace:
     """Telemetry at 10 Hz: ``watts`` of work, then ``rest_w`` of rest."""
-    t_ns = (START_US + SHIFT_US) * 1000 + np.arange(0, round(seconds * 10) + 1) * (SECOND // 10)
+    t_ns = (START_US - ZERO_US) * 1000 + np.arange(0, round(seconds * 10) + 1) * (SECOND // 10)
     busy = t_ns < t_ns[0] + round((seconds - rest_s) * SECOND)
     power = np.where(busy, watts, rest_w)
     rows = {"power_average_w": power}

@@ -186,13 +186,14 @@ def test_the_attester_leaves_out_and_counts_what_has_no_tokens_or_lies_outside()
     answers = [
         Answered("aa" * 32, "t", at + 10, at + 20, at + 30, 5, 7),
         Answered("bb" * 32, "t", at + 10, at + 20, at + 30, 5, 0),
-        Answered("cc" * 32, "t", at - 10, at + 20, at + 30, 5, 7),
+        Answered("cc" * 32, "t", at - 10, at - 5, at, 5, 7),
+        Answered("dd" * 32, "t", at - 10, at + 20, at + 30, 5, 7),
     ]
     found, left_out = attester.declare(frame, answers)
-    assert [request.receipt for request in found.requests] == ["aa" * 32]
+    assert [request.receipt for request in found.requests] == ["dd" * 32, "aa" * 32]
     assert left_out == 2
     with pytest.raises(FormatError):
-        attester.declare(frame, answers[1:])
+        attester.declare(frame, answers[1:3])
 
 
 def scored(score: int, session: int = 1, horizon: int = 60) -> Finding:
@@ -237,7 +238,7 @@ def test_scores_against_another_reference_are_refused() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"quiet_milli": 4000},
+        {"quiet_milli": 4500},
         {"horizons_s": (600, 60)},
         {"horizons_s": (0,)},
         {"site": "somewhere"},

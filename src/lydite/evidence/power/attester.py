@@ -26,16 +26,17 @@ class Answered(NamedTuple):
 
 
 def declare(frame: Claims, answers: Iterable[Answered]) -> tuple[Claims, int]:
-    """Return the run ``frame`` with the answers that lie within it, and how many were left out.
+    """Return the run ``frame`` with the answers that it holds, and how many were left out.
 
-    Left out are answers without tokens (refused, broken off) and those that reach out of the run.
+    Left out are answers without tokens (refused, broken off) and those that no part of the run
+    holds; one that reaches beyond it stays.
 
     Raises:
         FormatError: nothing is left, or an answer's times do not ascend.
     """
     kept, left_out = [], 0
     for one in answers:
-        inside = frame.start_us <= one.received_us and one.completed_us <= frame.end_us
+        inside = frame.start_us < one.completed_us and one.received_us < frame.end_us
         if one.output_tokens < 1 or not inside:
             left_out += 1
             continue

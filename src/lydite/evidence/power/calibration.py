@@ -6,7 +6,9 @@ runs of the same engine build, prompts and load belong in here: the reference ne
 whoever is judged by it.
 """
 
+import math
 from collections.abc import Sequence
+from statistics import NormalDist
 from typing import NamedTuple
 
 import msgspec
@@ -17,7 +19,8 @@ from lydite.errors import FormatError
 from lydite.evidence.power import declared
 from lydite.evidence.power import reference as expected
 from lydite.evidence.power.declared import Deployment, Load
-from lydite.evidence.power.reference import MICRO, QUANTITIES, Fitted, Quantity, Reference
+from lydite.evidence.power.reference import MICRO, QUANTITIES, Fitted, Physics, Quantity, Reference
+from lydite.evidence.power.verifier import Compared
 from lydite.messages.calibration import Provenance
 from lydite.statistics import means
 
@@ -27,6 +30,8 @@ RIDGE = 1.0
 """Pull of the slopes towards nought, as much as one run that is one e-fold away from the mean."""
 LEAST_SPREAD = 0.005
 """Half a percent: no site repeats better than its clocks and counters."""
+LEAST_SLACK = 0.05
+"""Slack of the bound on time at a site whose honest runs all keep it."""
 MEAN_ERROR = 0.05
 """Probability that the bound on the honest mean is too low by chance."""
 
@@ -47,10 +52,11 @@ class Run(NamedTuple):
 def calibrate(base: Reference, site: str, runs: Sequence[Run], provenance: Provenance) -> Reference:
     """Return ``base`` calibrated for ``site`` by honest runs.
 
-    1. For each quantity: offset and slopes by ridge regression, and the spread of sessions that
-       were left out of it, widened for the few that there are (Student's t, by its variance).
-    2. Each session's score with itself left out, by the ramp of ``base``.
-    3. The highest mean that such scores may have (``statistics.means``), of the worst horizon.
+    1. The slack of the bound on time: a twentieth, and by how much honest runs seem to break it.
+    2. For each quantity: offset and slopes by ridge regression, and the spread of sessions that
+       were left out of it: its upper bound, which few sessions make wide.
+    3. Each session's score with itself left out, by the ramp of ``base``.
+    4. The highest mean that such scores may have (``statistics.means``), of the worst horizon.
 
     Raises:
         FormatError: fewer than five sessions.
@@ -60,6 +66,7 @@ def calibrate(base: Reference, site: str, runs: Sequence[Run], provenance: Prove
         raise FormatError(f"{len(sessions)} sessions, a calibration needs {LEAST_SESSIONS}")
     made = msgspec.structs.replace(
         base,
+        physics=_with_slack(base.physics, runs),
         name=f"{site} {base.gpu.name}",
         site=site,
         fitted=_fit_all(runs),
@@ -70,6 +77,22 @@ def calibrate(base: Reference, site: str, runs: Sequence[Run], provenance: Prove
     found = msgspec.structs.replace(made, mean_micro=_mean(runs, sessions, base))
     expected.check(found)
     return found
+
+
+def measured(session: str, horizon_s: int, deployment: Deployment, found: Compared) -> Run:
+    """Return an honest run as it was measured."""
+    return Run(session, horizon_s, deployment, found.work.load, found.logs)
+
+
+def _with_slack(physics: Physics, runs: Sequence[Run]) -> Physics:
+    """Return ``physics`` with a slack that every honest run's time for a token keeps."""
+    shares = [1.0]
+    for run in runs:
+        wanted = declared.needs(run.deployment, run.load)
+        if "time" in run.logs:
+            shares.append(math.exp(run.logs["time"]) * wanted.time_s / wanted.least_time_s)
+    slack = round(MICRO * (1.0 - (1.0 - LEAST_SLACK) * min(shares)))
+    return msgspec.structs.replace(physics, slack_micro=slack)
 
 
 def deviation(run: Run, fitted: Sequence[Fitted]) -> float:
@@ -100,14 +123,22 @@ def _fit(quantity: Quantity, runs: Sequence[Run]) -> Fitted | None:
     left = np.concatenate(
         [_left_out(terms, logs, sessions == number) for number in range(len(names))]
     )
-    degrees = max(len(names) - 1, 3)
-    spread = float(np.sqrt(np.mean(left**2) * degrees / (degrees - 2)))
+    spread = float(np.sqrt(np.mean(left**2))) * _widened(len(names) - 1)
     return Fitted(
         quantity=quantity,
         terms_micro=tuple(np.rint(_ridge(terms, logs) * MICRO).astype(int).tolist()),
         spread_micro=round(MICRO * min(max(spread, LEAST_SPREAD), 10.0)),
         runs=len(kept),
     )
+
+
+def _widened(degrees: int) -> float:
+    """Return by how much a spread may be larger than it looks, from so many degrees of freedom.
+
+    ``sqrt(n / chi2)``, chi2 the 5 % quantile with n degrees, by Wilson and Hilferty.
+    """
+    part = 2.0 / (9.0 * degrees)
+    return math.pow(1.0 - part + NormalDist().inv_cdf(0.05) * math.sqrt(part), -1.5)
 
 
 def _left_out(terms: _Floats, logs: _Floats, out: NDArray[np.bool_]) -> _Floats:

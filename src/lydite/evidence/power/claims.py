@@ -13,22 +13,12 @@ import msgspec
 from lydite.errors import FormatError
 from lydite.evidence.power.shape import Numerics, Shape
 from lydite.messages.canonical import Count, Hex32, Integer, Message, Word, decode
+from lydite.messages.segment import SegmentPointer
 
 MOST_BYTES = 8 * 1024 * 1024
 MOST_REQUESTS = 100_000
 
 _Gpus = Annotated[int, msgspec.Meta(ge=1, le=1024)]
-
-
-class Segment(Message, frozen=True, kw_only=True):
-    """One sealed stretch of telemetry of one GPU."""
-
-    gpu: Word
-    """Name of the GPU within the site."""
-    digest: Hex32
-    """SHA-256 of the sealed bytes."""
-    index: Count
-    """Place in the monitor's chain."""
 
 
 class Request(Message, frozen=True, kw_only=True):
@@ -60,13 +50,15 @@ class Claims(Message, frozen=True, kw_only=True, tag_field="format", tag="lydite
     numerics: Numerics
     speculative: bool = False
     """Drafts are accepted several at a time, so that a step may yield more than one token."""
-    monotonic_less_utc_us: Integer
-    """The monitor's clock less that of the requests, in microseconds."""
+    zero_us: Integer
+    """Unix time is the monitor's sampling time plus so many microseconds."""
     start_us: Count
-    """The run, by the clock of the requests: what is not a request in it is a gap."""
+    """The run, by the clock of the requests: what is not a request in it is a gap. Requests that
+    reach beyond it count in part."""
     end_us: Count
     requests: Annotated[tuple[Request, ...], msgspec.Meta(max_length=MOST_REQUESTS)]
-    segments: tuple[Segment, ...] = ()
+    segments: tuple[SegmentPointer, ...] = ()
+    """Where the telemetry of the run was sealed, before anybody asked for it."""
 
 
 def parse(payload: bytes) -> Claims:
@@ -84,16 +76,18 @@ def check(claims: Claims) -> None:
     """Check that declared work can have happened.
 
     Raises:
-        FormatError: no request, a request whose times do not ascend or that leaves the run, a
+        FormatError: no request, one whose times do not ascend or that lies outside of the run, a
             receipt that counts twice, or a shape that no transformer has.
     """
     _check_shape(claims.shape)
-    if not claims.requests:
-        raise FormatError("declared work without a request")
+    if not claims.requests or claims.start_us >= claims.end_us:
+        raise FormatError("declared work without a request, or without time")
     for one in claims.requests:
-        times = (claims.start_us, one.received_us, one.first_us, one.completed_us, claims.end_us)
-        if list(times) != sorted(times) or one.received_us == one.completed_us:
-            raise FormatError(f"request {one.receipt[:16]}: its times do not ascend within the run")
+        named = f"request {one.receipt[:16]}"
+        if not one.received_us <= one.first_us <= one.completed_us != one.received_us:
+            raise FormatError(f"{named}: its times do not ascend")
+        if one.completed_us <= claims.start_us or one.received_us >= claims.end_us:
+            raise FormatError(f"{named}: lies outside of the run")
     if len({one.receipt for one in claims.requests}) != len(claims.requests):
         raise FormatError("declared work counts a receipt twice")
 

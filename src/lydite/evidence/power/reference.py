@@ -54,8 +54,11 @@ class Physics(Message, frozen=True, kw_only=True):
     """Of a decode step, whatever the model: scheduling and sampling."""
     layer_us: Count = 15
     """Of each layer: starting its kernels."""
-    slack_micro: Count = 100_000
-    """By how much a hard bound may seem broken by honest clocks and counts."""
+    slack_micro: Annotated[int, msgspec.Meta(ge=0, le=900_000)] = 500_000
+    """By how much the bound on time may seem broken: nobody knows how a site counts tokens and
+    times them before it is calibrated, so a factor of two."""
+    memory_slack_micro: Annotated[int, msgspec.Meta(ge=0, le=900_000)] = 100_000
+    """The same of the bound on memory, which counts nothing."""
 
 
 class Fitted(Message, frozen=True, kw_only=True):
@@ -101,9 +104,9 @@ class Reference(
     site: Word | None
     """The calibrated site: engine build, prompts and load as in its calibration; none, for any."""
     fitted: tuple[Fitted, ...]
-    quiet_milli: _Milli = 2000
+    quiet_milli: _Milli = 2500
     """Standard deviations up to which the score of a run is nought, in thousandths."""
-    sure_milli: _Milli = 4000
+    sure_milli: _Milli = 4500
     """Standard deviations from which it is one."""
     covered_micro: _Micro = 900_000
     """Least share of the run that has to be measured."""
@@ -119,6 +122,8 @@ class Reference(
     """What the calibration was made with and from; none without one."""
 
 
+ALARM_MICRO = MICRO // 2
+"""A run alarms by itself from half a score on: halfway up the ramp."""
 GENERIC_SPREADS: dict[Quantity, int] = {
     "time": 500_000,
     "energy": 500_000,

@@ -206,12 +206,13 @@ def _deviations(
 def _broken(
     claims: Claims, traces: Sequence[Trace], done: Work, wanted: Needs, reference: Reference
 ) -> Iterator[str]:
-    allowed = 1.0 - reference.physics.slack_micro / MICRO
+    physics = reference.physics
     took = math.inf if claims.speculative or done.time_s is None else done.time_s
-    if took < allowed * wanted.least_time_s:
+    if took < (1.0 - physics.slack_micro / MICRO) * wanted.least_time_s:
         yield "time-bound"
     used = [measuring.means(trace, done.busy).get("memory_used_b") for trace in traces]
-    if any(one is not None and one < allowed * wanted.least_memory_b for one in used):
+    least_b = (1.0 - physics.memory_slack_micro / MICRO) * wanted.least_memory_b
+    if any(one is not None and one < least_b for one in used):
         yield "memory-bound"
 
 

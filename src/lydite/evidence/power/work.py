@@ -50,7 +50,7 @@ def stretch(claims: Claims, start_ns: int, end_ns: int) -> Work:
         ],
         dtype=np.int64,
     ).reshape(-1, 5)
-    times = (rows[:, :3] + claims.monotonic_less_utc_us) * _MICRO_NS
+    times = (rows[:, :3] - claims.zero_us) * _MICRO_NS
     received, first, completed = times.T
     prompts, outputs = rows[:, 3].astype(np.float64), rows[:, 4].astype(np.float64)
     shares = _inside(first, completed, start_ns, end_ns)
@@ -75,8 +75,8 @@ def stretch(claims: Claims, start_ns: int, end_ns: int) -> Work:
 
 def run_ns(claims: Claims) -> tuple[int, int]:
     """Return start and end of the run by the monitor's clock."""
-    shift = claims.monotonic_less_utc_us
-    return (claims.start_us + shift) * _MICRO_NS, (claims.end_us + shift) * _MICRO_NS
+    start, end = claims.start_us - claims.zero_us, claims.end_us - claims.zero_us
+    return start * _MICRO_NS, end * _MICRO_NS
 
 
 def _inside(first: _Int, completed: _Int, start_ns: int, end_ns: int) -> _Floats:
