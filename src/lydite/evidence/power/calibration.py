@@ -123,7 +123,7 @@ def _fit(quantity: Quantity, runs: Sequence[Run]) -> Fitted | None:
     left = np.concatenate(
         [_left_out(terms, logs, sessions == number) for number in range(len(names))]
     )
-    spread = float(np.sqrt(np.mean(left**2))) * _widened(len(names) - 1)
+    spread = float(np.sqrt(np.mean(left**2))) * widened(len(names) - 1)
     return Fitted(
         quantity=quantity,
         terms_micro=tuple(np.rint(_ridge(terms, logs) * MICRO).astype(int).tolist()),
@@ -132,7 +132,7 @@ def _fit(quantity: Quantity, runs: Sequence[Run]) -> Fitted | None:
     )
 
 
-def _widened(degrees: int) -> float:
+def widened(degrees: int) -> float:
     """Return by how much a spread may be larger than it looks, from so many degrees of freedom.
 
     ``sqrt(n / chi2)``, chi2 the 5 % quantile with n degrees, by Wilson and Hilferty.
