@@ -55,7 +55,8 @@ LEVELS = Group(_levels, _level_values)
 def _swings(_rate_hz: float, _size: int) -> list[Feature]:
     return [
         Feature("peak_to_trough", "max(x) - min(x)", "u", LEVEL, "definition"),
-        Feature("peak_to_trough_ratio", "max(x) / max(min(x), max(x) / 1e3)", "1", LEVEL, "definition"),
+        Feature("peak_to_trough_ratio", "max(x) / max(min(x), max(x) / 1e3)", "1", LEVEL,
+                "definition"),
         Feature("peak_rate", "max |x[i+1] - x[i]| f", "u/s", LEVEL, "definition"),
         Feature("mean_rate", "mean |x[i+1] - x[i]| f", "u/s", LEVEL, "definition"),
         Feature("roughness", "mean |z[i+1] - z[i]|", "1", SHAPE, "definition"),
