@@ -42,6 +42,11 @@ EXAMPLES = {
     "auditor run": "lydite auditor run auditor.toml --once",
     "recomputer init": "lydite recomputer init recomputer --name recomputer.example/log",
     "recomputer run": "lydite recomputer run recomputer/recomputer.toml",
+    "power import": "lydite power import smi.csv --format nvidia-smi --session job-7"
+    " --label workload=training --store power-traces",
+    "power query": "lydite power query --where workload=training --store power-traces",
+    "power stats": "lydite power stats --by workload --store power-traces",
+    "power plot": "lydite power plot NAME --out trace.png --store power-traces",
     "meter init": "lydite meter init meter.key",
     "meter run": "lydite meter run meter.toml",
     "witness init": "lydite witness init w1 --name w1.example --port 8101",

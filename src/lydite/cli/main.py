@@ -39,6 +39,7 @@ COMMANDS = {
     "passport": "measure how a stack computes, merge what was measured, show it",
     "lab": "every attack against every kind of evidence, in a table that grows as you watch",
     "selfcheck": "hold a new build of your engine against accepted passports, in a set time",
+    "power": "traces of what GPUs draw and do: import them, ask for them, draw them",
     "plan": "what verification costs and buys: rollout, coverage, upload, physical checks",
 }
 """Every command and what it is for, as one meets them: to see and to check, to serve, to audit; the
@@ -174,6 +175,7 @@ _EXTRAS = {
     "selfcheck": "auditor",
     "passport show": "plot",
     "plan": "plot",
+    "power": "power",
 }
 
 

@@ -1,0 +1,40 @@
+"""``lydite power``: traces of what GPUs draw and do, recorded, imported, asked and shown.
+
+One module a group of steps; each has ``configure`` and ``run``. Imports what a step needs only when
+it runs, so that its options can be read without any extra.
+"""
+
+import argparse
+import importlib
+from typing import NamedTuple
+
+
+class Step(NamedTuple):
+    """One step of the command."""
+
+    module: str
+    """In this room, with ``configure`` and ``run``."""
+    summary: str
+
+
+STEPS = {
+    "import": Step("power_import", "put traces that others recorded into the database"),
+    "query": Step("power_query", "which traces there are, by labels or in SQL"),
+    "stats": Step("power_stats", "how much there is, by a label"),
+    "plot": Step("power_plot", "draw a trace with its segments"),
+}
+"""By name, as one meets them."""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the steps of ``lydite power``."""
+    commands = parser.add_subparsers(dest="step", metavar="STEP", required=True)
+    for name, step in STEPS.items():
+        inner = commands.add_parser(name, help=step.summary, description=step.summary)
+        importlib.import_module(f"lydite.cli.{step.module}").configure(inner)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run one step and return its exit code."""
+    module = importlib.import_module(f"lydite.cli.{STEPS[arguments.step].module}")
+    return int(module.run(arguments))

@@ -1,0 +1,1 @@
+"""The signature database: traces with their labels, provenance and licence, kept for comparison."""

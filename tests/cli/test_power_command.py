@@ -1,0 +1,100 @@
+"""Traces go in, are found and are drawn by command; what is wrong ends in one line and a code."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("pyarrow")
+pytest.importorskip("duckdb")
+
+from lydite.cli.main import main
+
+ROWS = "\n".join(f"{i / 10},{100 + 500 * (i // 100 % 2) + i % 7}" for i in range(600))
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    path = tmp_path / "own.csv"
+    path.write_text(f"time,watts\n{ROWS}\n", encoding="utf-8")
+    return path
+
+
+def words(step: str, tmp_path: Path, *more: str) -> list[str]:
+    return ["power", step, *more, "--store", str(tmp_path / "store"), "--json"]
+
+
+def imported(table: Path, tmp_path: Path, *more: str) -> list[str]:
+    return words(
+        "import", tmp_path, str(table), "--format", "csv", "--column", "watts=power_instant_w:W",
+        "--device", "NVIDIA H200", "--label", "workload=training", *more,
+    )  # fmt: skip
+
+
+def test_a_table_is_imported_found_counted_and_drawn(
+    table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(imported(table, tmp_path, "--session", "job-7")) == 0
+    (stored,) = json.loads(capsys.readouterr().out)["traces"]
+    assert stored["new"]
+    assert main(imported(table, tmp_path, "--session", "job-7")) == 0
+    assert not json.loads(capsys.readouterr().out)["traces"][0]["new"]
+    assert main(words("query", tmp_path, "--where", "workload=training")) == 0
+    (row,) = json.loads(capsys.readouterr().out)["rows"]
+    assert row["name"] == stored["name"]
+    assert row["session"] == "job-7"
+    assert main(words("query", tmp_path, "--sql", "SELECT count(*) AS n FROM samples")) == 0
+    assert json.loads(capsys.readouterr().out)["rows"] == [{"n": 600}]
+    assert main(words("stats", tmp_path)) == 0
+    assert json.loads(capsys.readouterr().out)["rows"][0]["traces"] == 1
+    picture = tmp_path / "trace.png"
+    assert main(words("plot", tmp_path, stored["name"], "--out", str(picture))) == 0
+    found = json.loads(capsys.readouterr().out)["segments"]
+    assert [one["name"] for one in found] == ["low", "high"] * 3
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_people_read_tables(
+    table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(imported(table, tmp_path, "--session", "job-7")[:-1]) == 0
+    assert main(words("query", tmp_path)[:-1]) == 0
+    assert main(words("stats", tmp_path, "--by", "session")[:-1]) == 0
+    out = capsys.readouterr().out
+    assert "NVIDIA H200" in out
+    assert "job-7" in out
+    assert main(words("query", tmp_path, "--where", "workload=none")[:-1]) == 0
+    assert "nothing" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "word"),
+    [
+        ([], 2, "session"),
+        (["--session", "x", "--label", "nonsense"], 2, "KEY=VALUE"),
+        (["--session", "x", "--label", "Bad=y"], 1, "malformed"),
+        (["--session", "x", "--column", "time=power_wall_w:mW"], 1, "wrong-unit"),
+    ],
+)
+def test_what_cannot_come_in_is_said_in_one_line(
+    table: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    more: list[str],
+    code: int,
+    word: str,
+) -> None:
+    assert main(imported(table, tmp_path, *more)) == code
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("lydite: error: ")
+    assert word in captured.err
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_trace_that_is_not_there_is_not_drawn(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words("plot", tmp_path, "0" * 32, "--out", str(tmp_path / "x.png"))) == 2
+    assert main(words("query", tmp_path, "--sql", "DROP TABLE traces")) == 2
+    assert capsys.readouterr().out == ""
