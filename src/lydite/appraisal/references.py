@@ -177,6 +177,20 @@ def levels(references: Sequence[Reference], findings: Sequence[Finding]) -> dict
     return found
 
 
+def seeded(references: Sequence[Reference], findings: Sequence[Finding]) -> dict[str, float]:
+    """Return log10 of the e-values that an engine which ignores its seed cannot raise, by channel.
+
+    Empty where the records do not tell, so that margins accuse as they are.
+
+    Raises:
+        VerificationError: scores made against another Reference Value.
+        FormatError: scores that no verifier records.
+    """
+    known = next((one for one in references if isinstance(one, tokens.Reference)), None)
+    level = None if known is None else tokens.seeded_log10_e(known, findings)
+    return {} if level is None else {f"{tokens.KIND}/{tokens.MARGIN}": level}
+
+
 def alternatives(references: Sequence[Reference], name: str) -> list[Alternative]:
     """Return what the references say of the power against the cheat called ``name``.
 
