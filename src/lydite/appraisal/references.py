@@ -154,14 +154,17 @@ def covered(references: Sequence[Reference], declared: Declaration | None) -> fr
         KINDS[type(reference)].kind
         for reference in references
         if not (stacks := getattr(reference, "stacks", ()))
-        or any(declared is not None and _covers(stack, declared) for stack in stacks)
+        or any(
+            declared is not None
+            and covers(stack, declared.predicate.engine, declared.predicate.dtype)
+            for stack in stacks
+        )
     )
 
 
-def _covers(stack: Stack, declared: Declaration) -> bool:
-    said = declared.predicate
-    engines = {stack.engine, f"{stack.engine} {stack.version}"}
-    return said.engine in engines and said.dtype == stack.dtype
+def covers(stack: Stack, engine: str, dtype: str) -> bool:
+    """Say whether a stack is of this engine, with or without its version, and data type."""
+    return engine in {stack.engine, f"{stack.engine} {stack.version}"} and dtype == stack.dtype
 
 
 def levels(references: Sequence[Reference], findings: Sequence[Finding]) -> dict[str, float]:
