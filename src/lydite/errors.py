@@ -119,6 +119,8 @@ class Reason(enum.StrEnum):
     """The Reference Value says nothing about answers that are sampled in this way."""
     OTHER_NUMERICS = "other-numerics"
     """The scores differ, on a declared stack that no honest measurement of the null covers."""
+    SEED_IGNORED = "seed-ignored"
+    """The tokens fit the declared model, but were not drawn with the seeds that they should be."""
     NOT_COMPARED = "not-compared"
     """The evidence stands, but was not compared with the bytes that it is about."""
     UNSUPPORTED = "unsupported"

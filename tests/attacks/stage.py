@@ -13,6 +13,8 @@ import msgspec
 import numpy as np
 import torch
 
+from lydite.appraisal.decision import decide
+from lydite.appraisal.policy import DEFAULT
 from lydite.engines.protocol import Engine
 from lydite.engines.transformers_engine import TransformersEngine
 from lydite.errors import Reason
@@ -21,6 +23,7 @@ from lydite.evidence.tokens.reference import CHANNELS, Reference, channel_log10_
 from lydite.evidence.tokens.sampling import Sampling
 from lydite.laboratory.cheats import CHEATS, Workshop
 from lydite.laboratory.streams import Question, ask, render, score, seed_of
+from lydite.messages.audit import Verdict
 from lydite.messages.finding import Finding, Measure
 from lydite.messages.tier import Tier
 from lydite.statistics.merging import log_average
@@ -63,6 +66,11 @@ def answers(name: str, count: int, sampling: Sampling = DRAWN, first: int = 0) -
 
 def audit(claims: Sequence[Claims]) -> list[Finding]:
     return score(auditor(), claims, reference())
+
+
+def judged(findings: Sequence[Finding]) -> Verdict:
+    """The verdict of the default policy on these answers, each drawn."""
+    return decide(DEFAULT, (reference(),), [[finding] for finding in findings])
 
 
 def log10_e(findings: Sequence[Finding]) -> float:

@@ -3,9 +3,12 @@
 import json
 
 import numpy as np
-from stage import ACCUSED, answers, audit, auditor, log10_e
+from stage import ACCUSED, answers, audit, auditor, judged, log10_e, reseeded
 
+from lydite.errors import Reason
 from lydite.evidence.tokens.claims import Claims, claims, from_exchange
+from lydite.evidence.tokens.sampling import Sampling
+from lydite.messages.tier import Tier
 
 
 def body_with_true_logprobs(written: Claims) -> bytes:
@@ -30,3 +33,15 @@ def test_log_probabilities_of_the_declared_model_do_not_save_a_cheaper_writer() 
     exchange = from_exchange("/v1/completions", request, body_with_true_logprobs(written))
     claimed = claims(exchange, written.prompt_ids, written.seed)
     assert log10_e(audit([claimed])) >= ACCUSED
+
+
+def test_a_cheaper_writer_that_uses_the_seed_is_inconsistent_within_a_few_answers() -> None:
+    assert judged(audit(answers("prefilled", 6))).reason is Reason.INCONSISTENT_TOKENS
+
+
+def test_one_that_ignores_it_is_never_excused_and_inconsistent_once_surprisals_tell() -> None:
+    findings = audit(reseeded(answers("prefilled", 10, Sampling(max_tokens=128))))
+    verdicts = [judged(findings[:count]) for count in range(1, len(findings) + 1)]
+    assert verdicts[0].tier is Tier.NONE
+    assert verdicts[-1].reason is Reason.INCONSISTENT_TOKENS
+    assert Tier.AFFIRMING not in {verdict.tier for verdict in verdicts}

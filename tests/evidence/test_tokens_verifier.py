@@ -16,6 +16,7 @@ from lydite.evidence.tokens.reference import (
     CAP_MICRO,
     MARGIN,
     OUTSIDE,
+    SEEDED,
     SURPRISAL,
     Reference,
     check_covered,
@@ -166,6 +167,28 @@ def test_another_seed_temperature_or_filter_leaves_margins() -> None:
         claims = msgspec.structs.replace(honest, output_ids=cheat.output_ids)
         margins = verifier.verify(claims, logits, reference()).values(MARGIN)
         assert sum(margin > 0 for margin in margins) >= 10
+
+
+@pytest.mark.parametrize("sampler", ["lydite/v1", "sglang-murmur3"])
+@pytest.mark.parametrize("sampling", [Sampling(), Sampling(temperature=0.7), Sampling(top_p=0.9)])
+def test_hits_are_centred_for_tokens_that_ignore_the_noise_and_frequent_for_others(
+    sampling: Sampling, sampler: str
+) -> None:
+    logits = some_logits(8, tokens=1500)
+    honest = serve(logits, sampling)
+    known = reference(sampler=sampler)
+    deaf = msgspec.structs.replace(
+        honest, output_ids=serve(logits, sampling, seed=SEED + 1).output_ids
+    )
+    other = msgspec.structs.replace(
+        honest, output_ids=serve(some_logits(9, tokens=1500), sampling, seed=SEED + 1).output_ids
+    )
+    for claims in (deaf, other):
+        values = verifier.verify(claims, logits, known).values(SEEDED)
+        assert len(values) == 1500
+        assert abs(np.mean(values)) < 4 * np.std(values) / math.sqrt(1500)
+    if sampler == "lydite/v1":
+        assert np.mean(verifier.verify(honest, logits, known).values(SEEDED)) > 300_000
 
 
 def test_a_sampler_without_seed_leaves_surprisal_alone() -> None:

@@ -61,7 +61,7 @@ def judge(
 ) -> tuple[Verdict, Tier, Reason]:
     """Return the verdict on one answer as if drawn, and what is left of it for a chosen one."""
     verdict = decision.decide(rules, references, [findings])
-    accused = (*decision.INCONSISTENT.values(), Reason.OTHER_NUMERICS)
+    accused = (*decision.INCONSISTENT.values(), Reason.OTHER_NUMERICS, Reason.SEED_IGNORED)
     if verdict.reason not in accused:
         return verdict, verdict.tier, verdict.reason
     if verdict.log10_e_milli - price_milli(entry) >= rules.accuse_milli:

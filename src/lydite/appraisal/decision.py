@@ -8,7 +8,8 @@ the verdict states.
 
 import collections
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -28,6 +29,12 @@ INCONSISTENT = {
     "activations": Reason.INCONSISTENT_ACTIVATIONS,
 }
 """What an accusation is called, by the kind of evidence that carries most of it."""
+
+OTHER_MODEL = "smaller-model"
+"""The alternative that stands for tokens which another model chose: who calls an ignored seed an
+honest mistake has to have excluded it by other evidence than margins."""
+
+MARGINS = "tokens/margin"
 
 _NO_ANSWER = Reason.UPSTREAM_FAILED
 """A client that got an error was served nothing, so there was nothing to examine."""
@@ -50,7 +57,9 @@ def decide(
        on the channels that tell the hardest of the alternatives.
 
     Scores accuse only where the reference covers the stack that is ``declared`` (its numerics were
-    measured); elsewhere the same scores warn, as an honest machine might give them.
+    measured); elsewhere the same scores warn, as an honest machine might give them. Nor do margins
+    accuse that an engine which ignores its seed has: they warn (``Reason.SEED_IGNORED``) once there
+    are tokens enough to have told another model by the other channels, and say nothing before.
     """
     judged = yardsticks.kinds(references)
     findings = [finding for audit in audits for finding in audit if finding.kind in judged]
@@ -72,8 +81,12 @@ def decide(
         tokens_needed=needed,
         skipped=_skips(policy, judged, audits),
     )
-    kinds = yardsticks.covered(references, declared)
-    tier, reason = _judge(policy, findings, verdict, kinds)
+    accusing = _Accusing(
+        channels=_seeded(channels, yardsticks.seeded(references, recorded)),
+        kinds=yardsticks.covered(references, declared),
+        model_known=_told(policy, references, recorded),
+    )
+    tier, reason = _judge(policy, findings, verdict, accusing)
     return msgspec.structs.replace(verdict, tier=tier, reason=reason)
 
 
@@ -127,6 +140,35 @@ def _way(policy: Policy, alternative: Alternative, sizes: dict[str, int]) -> tup
     return min(sizes.get(channel, 0) for channel in alternative.channels), needed
 
 
+class _Accusing(NamedTuple):
+    """What may accuse, of all that was measured."""
+
+    channels: tuple[Channel, ...]
+    """With margins as far as an ignored seed cannot explain them."""
+    kinds: Collection[str]
+    """Whose references cover the declared stack."""
+    model_known: bool
+    """Whether another model would show by now without margins."""
+
+
+def _seeded(channels: Sequence[Channel], levels: Mapping[str, float]) -> tuple[Channel, ...]:
+    """Return the channels with those of ``levels`` lowered to them."""
+    return tuple(
+        msgspec.structs.replace(
+            one, log10_e_milli=min(one.log10_e_milli, _milli(levels.get(one.name, math.inf)))
+        )
+        for one in channels
+    )
+
+
+def _told(policy: Policy, references: Sequence[Reference], recorded: Sequence[Finding]) -> bool:
+    """Say whether there are tokens enough to tell ``OTHER_MODEL`` without margins."""
+    sizes = _sizes(recorded)
+    known = [one for r in references for one in r.alternatives if one.name == OTHER_MODEL]
+    ways = [_way(policy, one, sizes) for one in known if MARGINS not in one.channels]
+    return any(way is not None and way[0] >= way[1] for way in ways)
+
+
 def _sizes(recorded: Sequence[Finding]) -> dict[str, int]:
     """Return how many tokens were recorded on each channel."""
     sizes: collections.Counter[str] = collections.Counter()
@@ -137,15 +179,13 @@ def _sizes(recorded: Sequence[Finding]) -> dict[str, int]:
 
 
 def _judge(
-    policy: Policy, findings: Sequence[Finding], verdict: Verdict, kinds: Collection[str]
+    policy: Policy, findings: Sequence[Finding], verdict: Verdict, accusing: _Accusing
 ) -> tuple[Tier, Reason]:
     false = next((f for f in findings if f.tier is Tier.CONTRAINDICATED), None)
     if false is not None:
         return Tier.CONTRAINDICATED, false.reason
     if verdict.log10_e_milli >= policy.accuse_milli:
-        if _within(verdict.channels, kinds) >= policy.accuse_milli:
-            return Tier.CONTRAINDICATED, INCONSISTENT[_leading(verdict.channels, kinds)]
-        return Tier.WARNING, Reason.OTHER_NUMERICS
+        return _beyond(policy, accusing)
     answers = max(1, verdict.audited - sum(f.reason is _NO_ANSWER for f in findings))
     odd = [finding.reason for finding in findings if finding.tier is Tier.WARNING]
     if len(odd) * WHOLE_PPM > policy.odd_ppm * answers:
@@ -159,6 +199,23 @@ def _judge(
     if verdict.tokens < verdict.tokens_needed:
         return Tier.NONE, Reason.UNDERPOWERED
     return Tier.AFFIRMING, Reason.CONSISTENT
+
+
+def _beyond(policy: Policy, accusing: _Accusing) -> tuple[Tier, Reason]:
+    """Judge a provider whose e-value has reached the level of an accusation.
+
+    1. Margins that an ignored seed explains: a warning if nothing else can be behind them.
+    2. Numerics of a stack that nobody measured: a warning.
+    3. An accusation otherwise.
+    """
+    channels, kinds = accusing.channels, accusing.kinds
+    if _within(channels, {one.name.partition("/")[0] for one in channels}) < policy.accuse_milli:
+        if accusing.model_known:
+            return Tier.WARNING, Reason.SEED_IGNORED
+        return Tier.NONE, Reason.UNDERPOWERED
+    if _within(channels, kinds) < policy.accuse_milli:
+        return Tier.WARNING, Reason.OTHER_NUMERICS
+    return Tier.CONTRAINDICATED, INCONSISTENT[_leading(channels, kinds)]
 
 
 def _leading(channels: Sequence[Channel], kinds: Collection[str]) -> str:

@@ -154,14 +154,17 @@ def covered(references: Sequence[Reference], declared: Declaration | None) -> fr
         KINDS[type(reference)].kind
         for reference in references
         if not (stacks := getattr(reference, "stacks", ()))
-        or any(declared is not None and _covers(stack, declared) for stack in stacks)
+        or any(
+            declared is not None
+            and covers(stack, declared.predicate.engine, declared.predicate.dtype)
+            for stack in stacks
+        )
     )
 
 
-def _covers(stack: Stack, declared: Declaration) -> bool:
-    said = declared.predicate
-    engines = {stack.engine, f"{stack.engine} {stack.version}"}
-    return said.engine in engines and said.dtype == stack.dtype
+def covers(stack: Stack, engine: str, dtype: str) -> bool:
+    """Say whether a stack is of this engine, with or without its version, and data type."""
+    return engine in {stack.engine, f"{stack.engine} {stack.version}"} and dtype == stack.dtype
 
 
 def levels(references: Sequence[Reference], findings: Sequence[Finding]) -> dict[str, float]:
@@ -175,6 +178,20 @@ def levels(references: Sequence[Reference], findings: Sequence[Finding]) -> dict
     for reference in references:
         found |= KINDS[type(reference)].levels(reference, findings)
     return found
+
+
+def seeded(references: Sequence[Reference], findings: Sequence[Finding]) -> dict[str, float]:
+    """Return log10 of the e-values that an engine which ignores its seed cannot raise, by channel.
+
+    Empty where the records do not tell, so that margins accuse as they are.
+
+    Raises:
+        VerificationError: scores made against another Reference Value.
+        FormatError: scores that no verifier records.
+    """
+    known = next((one for one in references if isinstance(one, tokens.Reference)), None)
+    level = None if known is None else tokens.seeded_log10_e(known, findings)
+    return {} if level is None else {f"{tokens.KIND}/{tokens.MARGIN}": level}
 
 
 def alternatives(references: Sequence[Reference], name: str) -> list[Alternative]:

@@ -4,7 +4,6 @@ import argparse
 import json
 import os
 import secrets
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,9 @@ from lydite.auditor.probing import prompts
 from lydite.auditor.probing.asking import Asker, Style
 from lydite.auditor.probing.budget import Budget, Limits
 from lydite.auditor.probing.line import Manners, Server
-from lydite.cli import audit_pairs, audit_report
+from lydite.cli import audit_pairs, audit_report, audit_target
 from lydite.cli.files import read, write
+from lydite.cli.patience import Bar
 from lydite.cli.reports import EXIT_CODES, render
 from lydite.errors import ConfigurationError, FormatError, UnavailableError
 
@@ -39,10 +39,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def _add_yardsticks(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("what it is held against")
     one = group.add_mutually_exclusive_group(required=True)
-    one.add_argument("--model", type=Path, metavar="DIR", help="the declared open weights")
+    one.add_argument(
+        "--model",
+        metavar="DIR|PASSPORT|URL",
+        help="the declared open weights, a passport of them, or a second server",
+    )
     one.add_argument("--second", metavar="URL", help="another server, asked the same at once")
     one.add_argument("--baseline", type=Path, metavar="FILE", help="what it said before")
     one.add_argument("--save-baseline", type=Path, metavar="FILE", help="keep that, in a new file")
+    group.add_argument(
+        "--weights", type=Path, metavar="DIR", help="of a passport that is given as --model"
+    )
     group.add_argument("--second-name", metavar="NAME", help="the model to ask the other for")
     group.add_argument("--probes", type=int, default=8, help="prompts that are compared by")
     group.add_argument(
@@ -50,6 +57,11 @@ def _add_yardsticks(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--signer", action="append", default=[], metavar="KEY", help="whose passports count, in hex"
+    )
+    group.add_argument(
+        "--stack",
+        metavar="ENGINE,DTYPE",
+        help="what the endpoint says that it runs; without it passports only warn",
     )
     group.add_argument(
         "--reference", type=Path, metavar="FILE", help="a tokens Reference Value for these weights"
@@ -94,6 +106,7 @@ def _add_budget(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Audit one endpoint, print the report, and return its tier's exit code."""
+    audit_target.settle(arguments)
     _check(arguments)
     salt = secrets.token_bytes(32)
     server = Server(arguments.url, manners(arguments))
@@ -170,9 +183,17 @@ def _weighed(
     from lydite.auditor.probing import weighing
     from lydite.cli.audit_models import question
 
-    outcome = weighing.weigh(asker, asked, question(arguments), _progress)
-    if sys.stderr.isatty():
-        print(file=sys.stderr)
+    held = question(arguments)
+    bar = Bar(arguments.max_requests)
+
+    def told(answers: int, tokens: int, log10_e_milli: int) -> None:
+        words = f"{tokens:,} tokens, log10 E {log10_e_milli / 1000:.2f}"
+        bar.show(answers, f"{answers} of at most {arguments.max_requests} answers, {words}")
+
+    try:
+        outcome = weighing.weigh(asker, asked, held, told)
+    finally:
+        bar.end()
     record = msgspec.to_builtins(outcome)
     return audit_report.of_weights(outcome, arguments), record
 
@@ -202,11 +223,6 @@ def _first(server: Server) -> str:
     if not listed:
         raise UnavailableError("the server lists no model; name one with --name")
     return listed[0]
-
-
-def _progress(tokens: int, log10_e_milli: int) -> None:
-    if sys.stderr.isatty():
-        print(f"\r{tokens} tokens, log10 E {log10_e_milli / 1000:.2f}  ", end="", file=sys.stderr)
 
 
 def _pairs(given: list[str], option: str) -> list[tuple[str, str]]:

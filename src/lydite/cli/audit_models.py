@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from lydite.appraisal.references import covers
 from lydite.auditor.probing.weighing import Question
 from lydite.cli.files import read_message
 from lydite.cli.passport import signers
@@ -47,7 +48,21 @@ def question(arguments: argparse.Namespace) -> Question:
         },
         alpha=arguments.alpha,
         at_once=arguments.concurrency,
+        covered=reference is None or _covers(reference, arguments.stack),
     )
+
+
+def _covers(reference: tokens.Reference, said: str | None) -> bool:
+    """Say whether a reference is of the stack that the endpoint says it runs, or of any.
+
+    Raises:
+        ConfigurationError: those words are not an engine and a data type.
+    """
+    engine, comma, dtype = (said or "").rpartition(",")
+    if said is not None and not (comma and engine.strip() and dtype.strip()):
+        raise ConfigurationError("--stack is ENGINE,DTYPE as a passport has them: vllm,float32")
+    stacks = reference.stacks
+    return not stacks or any(covers(one, engine.strip(), dtype.strip()) for one in stacks)
 
 
 def _reference(arguments: argparse.Namespace) -> tokens.Reference | None:

@@ -21,6 +21,7 @@ LIMITS = (
 BLIND = "quantisation or a fine-tune, if the endpoint returns no log-probabilities"
 STANDS_OUT = "whether requests for token ids and logprobs were recognised; --plain asks for none"
 COVERED = "that the reference covers the endpoint's stack: an honest one beyond it may be accused"
+UNCOVERED = "that a passport is of the endpoint's stack: none accuses unless --stack names one"
 NO_RESIDUALS = "slight changes of numerics: the reference holds no residuals of honest machines"
 UNCALIBRATED = (
     "slight changes of numerics: without --reference only what no honest numerics explains accuses"
@@ -52,7 +53,8 @@ def of_weights(outcome: "Outcome", arguments: argparse.Namespace) -> Report:
     if arguments.reference is None and not arguments.passport:
         caveats.append(UNCALIBRATED)
     else:
-        caveats.append(COVERED if outcome.calibrated else NO_RESIDUALS)
+        covered = COVERED if outcome.covered else UNCOVERED
+        caveats.append(covered if outcome.calibrated else NO_RESIDUALS)
     return Report(
         tier=verdict.tier,
         reason=verdict.reason,

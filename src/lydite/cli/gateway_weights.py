@@ -8,14 +8,12 @@ from pathlib import Path
 import msgspec
 
 from lydite.cli.files import new_directory, read
-from lydite.cli.patience import before_hashing
+from lydite.cli.patience import Bar, before_hashing
 from lydite.engines.weights import ALGORITHMS
 from lydite.gateway.modes import bundles
 from lydite.gateway.modes.sending import Outcome, send
 from lydite.messages.plain import plain
 from lydite.messages.tier import Tier
-
-_BAR = 30
 
 
 def add_steps(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -93,15 +91,13 @@ def _nothing(_done: int, _size: int) -> None:
 
 
 def _bar() -> Callable[[int, int], None]:
-    shown = -1
+    bar: Bar | None = None
 
     def show(done: int, size: int) -> None:
-        nonlocal shown
-        filled = _BAR * done // max(size, 1)
-        if filled != shown:
-            shown = filled
-            end = "\n" if done == size else ""
-            text = f"\r[{'#' * filled}{'.' * (_BAR - filled)}] {done / 1e6:,.0f} MB"
-            print(text, end=end, file=sys.stderr, flush=True)
+        nonlocal bar
+        bar = bar or Bar(size)
+        bar.show(done, f"{done / 1e6:,.0f} MB")
+        if done == size:
+            bar.end()
 
     return show

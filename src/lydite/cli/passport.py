@@ -9,6 +9,7 @@ from pathlib import Path
 
 from lydite.cli import passport_tables as tables
 from lydite.cli.files import read_message, write
+from lydite.cli.patience import Bar
 from lydite.errors import ConfigurationError
 from lydite.messages import passport as passports
 from lydite.messages.canonical import encode
@@ -128,7 +129,13 @@ def _show(parser: argparse.ArgumentParser) -> None:
 def _run_make(arguments: argparse.Namespace) -> int:
     from lydite.cli import passport_making
 
-    made = passport_making.made(arguments, lambda done: _tell(done, arguments.answers))
+    bar = Bar(arguments.answers)
+    try:
+        made = passport_making.made(
+            arguments, lambda done: bar.show(done, f"{done} of {arguments.answers} answers")
+        )
+    finally:
+        bar.end()
     signed = sign_envelope(encode(made), keys.load(arguments.key))
     write(arguments.out, signed + b"\n")
     _print(arguments, tables.described([made]), f"{tables.table([made])}\n{arguments.out}")
@@ -185,8 +192,3 @@ def _opened(path: Path, accepted: Sequence[str]) -> Passport:
 
 def _print(arguments: argparse.Namespace, content: object, text: str) -> None:
     print(json.dumps(content) if arguments.json else text)
-
-
-def _tell(done: int, whole: int) -> None:
-    if sys.stderr.isatty():
-        print(f"\r{done} of {whole} answers", end="\n" if done >= whole else "", file=sys.stderr)

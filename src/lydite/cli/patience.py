@@ -1,10 +1,14 @@
-"""Says before long work how much there is, where somebody looks. Does none of it."""
+"""Says before long work how much there is, and meanwhile how far it is, where somebody looks.
+
+Does none of it.
+"""
 
 import sys
 from pathlib import Path
 
 from lydite.engines.weights import files_of
 
+_WIDTH = 30
 LONG_BYTES = 2_000_000_000
 """What takes seconds to read and to hash."""
 
@@ -18,3 +22,26 @@ def before_hashing(directory: Path) -> None:
     size = sum(path.stat().st_size for path in files_of(directory))
     if size >= LONG_BYTES and sys.stderr.isatty():
         print(f"hashing {size / 1e9:,.0f} GB of {directory}; every byte is read", file=sys.stderr)
+
+
+class Bar:
+    """A bar on stderr that fills, with a word beside it; nothing where nobody looks."""
+
+    def __init__(self, whole: int) -> None:
+        """Take how much there is; show nothing yet."""
+        self._whole, self._shown = max(whole, 1), ""
+        self._watched = sys.stderr.isatty()
+
+    def show(self, done: int, words: str) -> None:
+        """Show how much is done, at most all of it, if that looks other than before."""
+        filled = _WIDTH * min(done, self._whole) // self._whole
+        line = f"[{'#' * filled}{'.' * (_WIDTH - filled)}] {words}"
+        if self._watched and line != self._shown:
+            print(f"\r{line.ljust(len(self._shown))}", end="", file=sys.stderr, flush=True)
+            self._shown = line
+
+    def end(self) -> None:
+        """Leave the bar as it is, and begin a line."""
+        if self._shown:
+            print(file=sys.stderr)
+            self._shown = ""

@@ -22,6 +22,7 @@ from lydite.auditor.gateway_client import GatewayClient
 from lydite.auditor.service import Auditor
 from lydite.errors import ConfigurationError, UnavailableError
 from lydite.evidence.tokens import reference as references
+from lydite.laboratory.cheats import SEEDLESS
 from lydite.laboratory.deployment import Deployment, Provider, deploy
 from lydite.laboratory.places import fresh, point, read
 from lydite.laboratory.processes import Processes, Service
@@ -77,8 +78,10 @@ class Row(msgspec.Struct, kw_only=True):
     @property
     def right(self) -> bool:
         """Whether the verdict is right, was reached again offline, and a forgery of it refused."""
-        expected = Tier.AFFIRMING if self.cheat == HONEST else Tier.CONTRAINDICATED
-        return self.tier == expected.value and self._stands
+        expected = {Tier.AFFIRMING} if self.cheat == HONEST else {Tier.CONTRAINDICATED}
+        if self.cheat in SEEDLESS:
+            expected.add(Tier.WARNING)
+        return self.tier in {tier.value for tier in expected} and self._stands
 
     @property
     def undecided(self) -> bool:

@@ -22,6 +22,7 @@ from lydite.auditor.settings import Model
 from lydite.evidence.tokens import reference as references
 from lydite.laboratory import balancer, recomputing
 from lydite.laboratory.asking import Client, Question
+from lydite.laboratory.cheats import SEEDLESS
 from lydite.laboratory.deployment import Deployment, deploy
 from lydite.laboratory.places import fresh, point, read
 from lydite.laboratory.processes import Processes, Service
@@ -78,6 +79,8 @@ class Server(msgspec.Struct, kw_only=True):
         """Whether the verdict is what it should be, and an alarm stands where one should."""
         if self.does == HONEST:
             return self.tier == Tier.AFFIRMING.value and not self.alarm
+        if self.does in SEEDLESS and self.tier == Tier.WARNING.value:
+            return True
         return self.tier == Tier.CONTRAINDICATED.value and bool(self.alarm)
 
 

@@ -344,9 +344,16 @@ def calibrated(model: Bigram, responses: int = 100, tokens: int = 20) -> Referen
         noise_micro=10,
         temperature_min_milli=600,
         top_p_min_ppm=900_000,
-        alternatives=tuple(
-            Alternative(name="int4-weights", channels=channels, log10_level_milli=5000, tokens=200)
-            for channels in (_BOTH, _BOTH[:1], _BOTH[1:])
+        alternatives=(
+            *(
+                Alternative(
+                    name="int4-weights", channels=channels, log10_level_milli=5000, tokens=200
+                )
+                for channels in (_BOTH, _BOTH[:1], _BOTH[1:])
+            ),
+            Alternative(
+                name="smaller-model", channels=_BOTH[1:], log10_level_milli=5000, tokens=600
+            ),
         ),
         provenance=Provenance(script="0" * 64, data="0" * 64, prompts="0" * 64, versions=("1",)),
     )

@@ -95,20 +95,26 @@ def decide(
     found: Sequence[Levels],
     alternatives: Sequence[Alternative],
     alpha: float,
+    accusing: Sequence[Levels] | None = None,
 ) -> Verdict:
     """Judge an endpoint.
+
+    ``accusing`` are the e-values that may accuse, where they are not those ``found``: against
+    bounds for any machine, where no reference covers the stack that the endpoint says it runs.
 
     1. Contraindicated if tokens and log-probabilities are beyond the bounds under *every* way of
        drawing that an honest server may have fallen into: the smallest of their e-values is one
        against all of them together.
-    2. Warning if they are beyond the bounds as asked for, and some habit explains them; or if the
+    2. Warning if they are beyond the bounds as asked for, and some habit explains them; or if they
+       are beyond honest stacks of which none is said to be the endpoint's; or if the
        numbers are unlike those of every honest machine that was measured; or if the server says of
        most answers that they are to another prompt.
     3. None if most answers taught nothing, if there is suspicion, or if there are fewer tokens than
        it takes to notice the alternatives.
     4. Affirming otherwise.
     """
-    tier, reason, detail = _judge(evidence, found, alternatives, alpha)
+    both = (found, found if accusing is None else accusing)
+    tier, reason, detail = _judge(evidence, both, alternatives, alpha)
     return Verdict(
         tier=tier,
         reason=reason,
@@ -130,15 +136,22 @@ def settled(found: Sequence[Levels], alpha: float) -> bool:
 
 
 def _judge(
-    evidence: Evidence, found: Sequence[Levels], alternatives: Sequence[Alternative], alpha: float
+    evidence: Evidence,
+    levels: tuple[Sequence[Levels], Sequence[Levels]],
+    alternatives: Sequence[Alternative],
+    alpha: float,
 ) -> tuple[Tier, Reason, str]:
+    found, accusing = levels
     level, declared = _milli(alpha), found[0]
-    explains = [one.draw for one in found if one.merged < level]
+    explains = [one.draw for one in accusing if one.merged < level]
     if not explains:
         return Tier.CONTRAINDICATED, Reason.INCONSISTENT_TOKENS, ""
-    if declared.merged >= level:
+    if accusing[0].merged >= level:
         words = f"as if drawn with {', '.join(explains)}"
         return Tier.WARNING, Reason.SAMPLING_DIFFERS, words
+    if declared.merged >= level:
+        words = "unlike the honest stacks that were given, of which none is said to be this one"
+        return Tier.WARNING, Reason.OTHER_NUMERICS, words
     if declared.numerics >= level:
         words = "log-probabilities unlike those of any honest machine that was measured"
         return Tier.WARNING, Reason.NUMERICS_DIFFER, words

@@ -19,7 +19,7 @@ from lydite.errors import FormatError, LyditeError, Reason, UnavailableError, Ve
 from lydite.evidence.endpoint import lattice, verifier
 from lydite.evidence.endpoint import reference as expected
 from lydite.evidence.endpoint.claims import Answer, Draw
-from lydite.evidence.endpoint.reference import ASKED, HABITS, Bounds, Plan
+from lydite.evidence.endpoint.reference import ASKED, GENERIC, HABITS, Bounds, Levels, Plan
 from lydite.messages.canonical import Integer, Message
 from lydite.messages.finding import Finding
 
@@ -41,13 +41,15 @@ class Question(NamedTuple):
     alternatives: Mapping[str, Engine]
     alpha: float
     at_once: int
+    covered: bool = True
+    """Whether the bounds are those of the stack that the endpoint says it runs, or of any."""
 
 
 class Told(Protocol):
     """Who is told of progress."""
 
-    def __call__(self, tokens: int, log10_e_milli: int) -> None:
-        """Be told how many tokens were scored, and of the e-value."""
+    def __call__(self, answers: int, tokens: int, log10_e_milli: int) -> None:
+        """Be told how many answers came, how many tokens were scored, and of the e-value."""
 
 
 class Outcome(Message, frozen=True, kw_only=True):
@@ -61,6 +63,8 @@ class Outcome(Message, frozen=True, kw_only=True):
     """Digest of the bounds that the e-values are against."""
     calibrated: bool
     """Whether these bounds hold residuals of honest machines with these weights."""
+    covered: bool
+    """Whether they are for the stack that the endpoint says it runs; else they only warn."""
     lattice: dict[str, Integer]
     """Diagnostic alone: of how many answers the log-probabilities lie on the lattice of bf16."""
 
@@ -82,27 +86,41 @@ def weigh(
     nonce = secrets.token_bytes(32)
     scale = _Scale(question, plan_of(first, greedy=greedy), nonce, asker.style.temperature)
     silent = looked = 0
-    found = verdict.levels(question.bounds, scale.evidence)
+    accusing = _Accusing(question, scale.evidence)
+    found = accusing.levels()
     for asked in asker.all(prompts, question.at_once):
         silent = silent + 1 if isinstance(asked.answer, UnavailableError) else 0
         scale.put(asked)
         scored = len(scale.evidence.findings)
         if scored > looked + looked // _LOOKS:
-            looked, found = scored, verdict.levels(question.bounds, scale.evidence)
-            told(scale.evidence.tokens, found[0].merged)
+            looked, found = scored, accusing.levels()
+        told(scale.evidence.answers, scale.evidence.tokens, found[0].merged)
         if verdict.settled(found, question.alpha) or silent >= _SILENT_MOST:
             break
     found = verdict.levels(question.bounds, scale.evidence)
     sizes = scale.alternatives()
     return Outcome(
-        verdict=verdict.decide(scale.evidence, found, sizes, question.alpha),
+        verdict=verdict.decide(scale.evidence, found, sizes, question.alpha, accusing.levels()),
         plan=scale.evidence.plan,
         nonce=nonce.hex(),
         findings=tuple(scale.evidence.findings),
         bounds=expected.digest(question.bounds),
         calibrated=question.bounds.calibrated is not None,
+        covered=question.covered,
         lattice=dict(scale.lattice),
     )
+
+
+class _Accusing:
+    """The e-values that may accuse: by the bounds if they cover the endpoint, else by any's."""
+
+    def __init__(self, question: Question, evidence: Evidence) -> None:
+        self._bounds = question.bounds if question.covered else GENERIC
+        self._evidence = evidence
+
+    def levels(self) -> tuple[Levels, ...]:
+        """Return them as they are now."""
+        return verdict.levels(self._bounds, self._evidence)
 
 
 class _Scale:
@@ -164,13 +182,16 @@ class _Scale:
             )
             for ids, served in self._kept
         ]
-        size = power.needed(
-            self._question.bounds, evidence.plan, pairs, self._draw, self._question.alpha
-        )
+        question = self._question
+        size = power.needed(question.bounds, evidence.plan, pairs, self._draw, question.alpha)
+        accused, noticed = size.accuse, [size.notice]
+        if not question.covered:
+            wide = power.needed(GENERIC, evidence.plan, pairs, self._draw, question.alpha)
+            accused, noticed = wide.accuse, [size.notice, size.accuse]
         return Alternative(
             name=name,
-            accused_within=size.accuse,
-            noticed_within=size.notice,
+            accused_within=accused,
+            noticed_within=min((one for one in noticed if one is not None), default=None),
             channels=size.channels,
         )
 

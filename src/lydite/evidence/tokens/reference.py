@@ -21,12 +21,15 @@ from lydite.messages.canonical import Hex32, Message, Word, decode, encode
 from lydite.messages.declaration import Sampler
 from lydite.messages.finding import Finding, scored_against
 from lydite.messages.stack import Stack
-from lydite.statistics import bins, composite
+from lydite.statistics import bins, composite, independence
 from lydite.statistics.channel import log_e_centred
+from lydite.statistics.nearest import smoothed
 
 KIND = "tokens"
 MARGIN, SURPRISAL, RESIDUAL = "margin", "surprisal", "residual"
-"""Names of the measures of a finding, one value a token."""
+SEEDED = "seeded"
+"""Names of the measures of a finding, one value a token. ``seeded`` is no channel of its own: it
+says whether margins may accuse."""
 CHANNELS = (f"{KIND}/{MARGIN}", f"{KIND}/{SURPRISAL}")
 """The channels that every Reference Value reads; ``residual`` is read by some."""
 UNSEEDED = "none"
@@ -196,6 +199,28 @@ def channel_log10_e(
         counts = [bins.count(known.edges, _checked(f.values(RESIDUAL))) for f in scored]
         logs[RESIDUAL] = composite.log_e(known, counts, residual_null(reference))
     return tuple((f"{KIND}/{name}", level / math.log(10)) for name, level in logs.items())
+
+
+def seeded_log10_e(reference: Reference, findings: Sequence[Finding]) -> float | None:
+    """Return log10 of the e-value of margins that an ignored seed cannot raise; None: not recorded.
+
+    Findings from before hits were recorded have none, and their margins accuse as they did.
+
+    Guarantee: as that of ``channel_log10_e``, for a provider each of whose answers is within this
+    reference, or was chosen without looking at the noise.
+
+    Raises:
+        VerificationError: scores made against another Reference Value.
+        FormatError: scores that no verifier records.
+    """
+    scored = scored_against(digest(reference), KIND, findings)
+    hits = [f.values(SEEDED) for f in scored]
+    if not any(hits):
+        return None
+    margins = [count(reference, f.values(MARGIN)) for f in scored]
+    cheats = [smoothed(cheat.counts) for cheat in reference.margin.cheats]
+    level = independence.log_e_either(margins, hits, null(reference), cheats)
+    return level / math.log(10)
 
 
 def count(reference: Reference, margins_micro: Sequence[int]) -> tuple[int, ...]:

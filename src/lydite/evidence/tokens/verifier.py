@@ -24,6 +24,7 @@ from lydite.evidence.tokens.reference import (
     RESIDUAL,
     RESIDUAL_CAP_MICRO,
     SCALE_MICRO,
+    SEEDED,
     SURPRISAL,
     Reference,
 )
@@ -36,6 +37,7 @@ CLIP_NATS = 6.0
 LEADING_NATS = 8.0
 """Tokens this far behind the best one are drawn too rarely to matter to an honest machine."""
 MARGIN_UNIT, SURPRISAL_UNIT, RESIDUAL_UNIT = "micro-logit", "micro-nat/6", "micro-nat"
+SEEDED_UNIT = "micro-hit"
 
 _Row = NDArray[np.float64]
 _Set = NDArray[np.bool_]
@@ -67,6 +69,9 @@ def verify(claims: Claims, logits: NDArray[np.floating], reference: Reference) -
     4. Residual, where the answer gives log-probabilities: ``|served - recomputed|``, less half of
        what they were rounded to, at most ten nats. They are those of the unfiltered model at
        temperature 1, or, on servers so set, those that the token was drawn with: the nearer counts.
+    5. Seeded: 1 if the served token is the best one after the noise, else 0, less its probability
+       p(y) among C and itself: mean zero for tokens that were chosen without looking at the noise,
+       by whatever model. Left out where margins are.
 
     The scores are integers in millionths. The tier is always ``NONE``: one answer proves nothing.
     An answer without tokens has measures without values.
@@ -168,32 +173,51 @@ def _boundary(scaled: _Row, sampling: Sampling, slack: float) -> float:
 def _measures(
     claims: Claims, logits: NDArray[np.floating], reference: Reference
 ) -> tuple[Measure, ...]:
-    margins, surprisals = _scores(claims, logits, reference)
-    measures = [Measure(name=SURPRISAL, unit=SURPRISAL_UNIT, values=surprisals)]
+    scored = _scores(claims, logits, reference)
+    measures = [Measure(name=SURPRISAL, unit=SURPRISAL_UNIT, values=scored.surprisals)]
     if reference.sampler != expected.UNSEEDED:
-        measures.insert(0, Measure(name=MARGIN, unit=MARGIN_UNIT, values=margins))
+        measures.insert(0, Measure(name=MARGIN, unit=MARGIN_UNIT, values=scored.margins))
+        measures.append(Measure(name=SEEDED, unit=SEEDED_UNIT, values=scored.seeded))
     if claims.served is not None:
         residuals = _residuals(claims, claims.served, logits, reference.noise_micro / SCALE_MICRO)
         measures.append(Measure(name=RESIDUAL, unit=RESIDUAL_UNIT, values=residuals))
     return tuple(measures)
 
 
-def _scores(
-    claims: Claims, logits: NDArray[np.floating], reference: Reference
-) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return margin and surprisal of each token, in millionths; no margins without a seed."""
+class _Scores(NamedTuple):
+    """Scores of each token, in millionths; no margins and hits without a seed to repeat."""
+
+    margins: tuple[int, ...]
+    surprisals: tuple[int, ...]
+    seeded: tuple[int, ...]
+
+
+def _scores(claims: Claims, logits: NDArray[np.floating], reference: Reference) -> _Scores:
     heat, slack = claims.sampling.temperature, reference.noise_micro / SCALE_MICRO
     draws = None if reference.sampler == expected.UNSEEDED else _Draws(claims, logits, reference)
-    margins, surprisals = [], []
+    margins, surprisals, seeded = [], [], []
     for token, row in zip(claims.output_ids, logits, strict=True):
         scaled = row.astype(np.float64) / heat
         kept = support(scaled, claims.sampling, slack / heat)
+        surprisal, chance = _surprisal(scaled, token, kept)
+        surprisals.append(surprisal)
         if draws is not None:
-            least, most = draws.next(scaled, kept, slack / heat)
-            own = heat * float(scaled[token] + most[token])
-            margins.append(_margin(heat * (scaled + least), own, token, kept))
-        surprisals.append(_surprisal(scaled, token, kept))
-    return tuple(margins), tuple(surprisals)
+            drawn = draws.next(scaled, kept, slack / heat)
+            own = heat * float(scaled[token] + drawn.most[token])
+            margins.append(_margin(heat * (scaled + drawn.least), own, token, kept))
+            hit = _hit(scaled + drawn.own, token, kept)
+            seeded.append(round(SCALE_MICRO * (hit - chance)))
+    return _Scores(tuple(margins), tuple(surprisals), tuple(seeded))
+
+
+class _Noise(NamedTuple):
+    """The noise of each token at one position."""
+
+    least: _Row
+    most: _Row
+    """The least and the most that honest machines may have had; mostly the same."""
+    own: _Row
+    """What the auditor's own ranking of the tokens gives."""
 
 
 class _Draws:
@@ -205,22 +229,24 @@ class _Draws:
         self._rows = noise.rows(reference.sampler, claims.seed, last, logits.shape[1])
         self._ranked = filtered and noise.adapter(reference.sampler).ranked
 
-    def next(self, scaled: _Row, kept: Support, slack: float) -> tuple[_Row, _Row]:
-        """Return the least and the most noise that each token may have had; mostly the same.
+    def next(self, scaled: _Row, kept: Support, slack: float) -> _Noise:
+        """Return the noise that each token may have had at the next position.
 
         Where columns are ranks, honest machines may rank tokens within twice the ``slack`` of one
         another either way, so each may have had the noise of any of those ranks.
         """
         drawn = next(self._rows)
         if not self._ranked:
-            return drawn, drawn
+            return _Noise(drawn, drawn, drawn)
+        own = np.empty_like(drawn)
+        own[np.argsort(-scaled, kind="stable")] = drawn
         ascending = np.sort(scaled)
         least, most = drawn.copy(), drawn.copy()
         for token in np.flatnonzero(kept.possible):
             above = scaled.size - np.searchsorted(ascending, scaled[token] + 2 * slack, "right")
             below = scaled.size - np.searchsorted(ascending, scaled[token] - 2 * slack, "left")
             least[token], most[token] = drawn[above:below].min(), drawn[above:below].max()
-        return least, most
+        return _Noise(least, most, own)
 
 
 def _margin(noisy: _Row, own: float, token: int, kept: Support) -> int:
@@ -231,17 +257,27 @@ def _margin(noisy: _Row, own: float, token: int, kept: Support) -> int:
     return min(round(SCALE_MICRO * (best - own)), CAP_MICRO)
 
 
-def _surprisal(scaled: _Row, token: int, kept: Support) -> int:
-    if kept.possible[token] and not kept.certain[token]:
-        return 0  # whoever draws it or not by a last digit has done nothing
+def _hit(noisy: _Row, token: int, kept: Support) -> bool:
+    """Say whether the token is the best one after the noise, of those that count and itself."""
+    own = float(noisy[token])
+    return own >= float(noisy[kept.certain].max(initial=own))
+
+
+def _surprisal(scaled: _Row, token: int, kept: Support) -> tuple[int, float]:
+    """Return the surprisal of a token in millionths, and its probability among C and itself."""
     shifted = scaled[kept.certain] - scaled.max()
-    log_p = shifted - np.log(np.exp(shifted).sum()) if shifted.size else shifted
+    weights = np.exp(shifted)
+    total, own = float(weights.sum()), float(np.exp(scaled[token] - scaled.max()))
+    chance = own / total if kept.certain[token] else own / (total + own) if total else 1.0
+    if kept.possible[token] and not kept.certain[token]:
+        return 0, chance  # whoever draws it or not by a last digit has done nothing
+    log_p = shifted - np.log(total) if shifted.size else shifted
     mean = float(np.dot(np.exp(log_p), np.minimum(-log_p, CLIP_NATS)))
     if not kept.possible[token]:
-        return round(SCALE_MICRO * (CLIP_NATS - mean) / CLIP_NATS)
+        return round(SCALE_MICRO * (CLIP_NATS - mean) / CLIP_NATS), chance
     rank = int(np.count_nonzero(kept.certain[:token]))
     value = min(-float(log_p[rank]), CLIP_NATS)
-    return round(SCALE_MICRO * (value - mean) / CLIP_NATS)
+    return round(SCALE_MICRO * (value - mean) / CLIP_NATS), chance
 
 
 def _residuals(

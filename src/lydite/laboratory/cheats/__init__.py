@@ -85,3 +85,7 @@ CHEATS: Mapping[str, Cheat] = {
     ),
 }
 """By name; `mixed-N` answers N of 100 requests with the smaller model."""
+
+SEEDLESS = frozenset({"replayed-answers", "other-seed"})
+"""Whose tokens are the declared model's and not this seed's, as those of an honest engine that
+ignores its seed are: called misconfigured until another channel tells them from it."""
