@@ -6,6 +6,7 @@ that a row's features are the same bits alone as among thousands. Knows no chann
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -70,6 +71,14 @@ class Window:
     def size(self) -> int:
         """Return the places of a window."""
         return int(self.x.shape[-1])
+
+    @cached_property
+    def correlations(self) -> Values:
+        """Return ``sum(z[i] z[i + k]) / n`` at every lag ``k`` up to half a window and one more."""
+        length = 1 << (2 * self.size - 1).bit_length()
+        transformed = np.fft.rfft(self.z, length, axis=-1)
+        power = transformed.real * transformed.real + transformed.imag * transformed.imag
+        return np.asarray(np.fft.irfft(power, length, axis=-1)[:, : self.size // 2 + 2] / self.size)
 
     def quantile(self, share: float) -> Values:
         """Return the order statistic at ``floor(share (n - 1))``: a value of the window itself."""

@@ -3,9 +3,11 @@
 All of them are of the standardised window. Knows nothing of what ran.
 """
 
+from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lydite.evidence.power.features.feature import SHAPE, Feature, Group, Window, columns, ratio
 from lydite.evidence.power.trace import Values
@@ -16,24 +18,38 @@ ROLL_OFF = 0.85
 TIE = 1e-9
 """Of two bins whose powers differ by no more of the greatest, the lower one is dominant."""
 WAVELET_LEVELS = 8
+TINY = 1e-300
+"""A share of 0 has the logarithm of this, and adds nothing."""
+
+
+@lru_cache(16)
+def _hann(size: int) -> Values:
+    return np.asarray(0.5 - 0.5 * np.cos(2 * np.pi * np.arange(size) / size))
 
 
 def spectrum(window: Window) -> Values:
     """Return each row's share of power by frequency, without the mean: rows of 0 if constant."""
-    size = window.size
-    hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(size) / size)
-    transformed = np.fft.rfft(window.z * hann, axis=-1)[:, 1:]
+    transformed = np.fft.rfft(window.z * _hann(window.size), axis=-1)[:, 1:]
     power = transformed.real * transformed.real + transformed.imag * transformed.imag
     return ratio(power, power.sum(axis=-1)[:, None])
 
 
+@lru_cache(16)
 def frequencies(rate_hz: float, size: int) -> Values:
     """Return the frequency of each bin of ``spectrum``."""
     return np.asarray(np.arange(1, size // 2 + 1) * (rate_hz / size), np.float64)
 
 
-def _bands(rate_hz: float) -> list[tuple[float, float]]:
+def bands(rate_hz: float) -> list[tuple[float, float]]:
+    """Return the bands that a rate shows, in Hz."""
     return [(low, high) for low, high in pairwise(EDGES_HZ) if low < rate_hz / 2]
+
+
+@lru_cache(16)
+def _band_edges(rate_hz: float, size: int) -> NDArray[np.intp]:
+    """Return how many bins lie up to each edge of the bands."""
+    ends = [low for low, _ in bands(rate_hz)] + [bands(rate_hz)[-1][1]]
+    return np.searchsorted(frequencies(rate_hz, size), ends, side="right")
 
 
 def _spectral(rate_hz: float, _size: int) -> list[Feature]:
@@ -51,7 +67,7 @@ def _spectral(rate_hz: float, _size: int) -> list[Feature]:
         *(
             Feature(f"band_{low:g}_{high:g}hz", f"sum of p over {low:g} < f <= {high:g} Hz", "1",
                     SHAPE, "definition")
-            for low, high in _bands(rate_hz)
+            for low, high in bands(rate_hz)
         ),
     ]  # fmt: skip
 
@@ -60,18 +76,16 @@ def _spectral_values(window: Window) -> Values:
     shares = spectrum(window)
     at_hz = frequencies(window.rate_hz, window.size)
     bins = shares.shape[-1]
-    logs = np.log(np.where(shares > 0, shares, 1.0))
-    entropy = -(shares * logs).sum(axis=-1) / np.log(max(bins, 2))
+    entropy = -_entropies(shares) / np.log(max(bins, 2))
     top = shares.max(axis=-1)
     moving = top > 0
     first = np.argmax(shares >= (top * (1 - TIE))[:, None], axis=-1)
     centroid = (shares * at_hz).sum(axis=-1)
     squares = (shares * (at_hz * at_hz)).sum(axis=-1)
-    rolled = np.argmax(np.cumsum(shares, axis=-1) > ROLL_OFF, axis=-1)
-    bands = [
-        np.ascontiguousarray(shares[:, (at_hz > low) & (at_hz <= high)]).sum(axis=-1)
-        for low, high in _bands(window.rate_hz)
-    ]
+    total = np.zeros((len(shares), bins + 1))
+    np.cumsum(shares, axis=-1, out=total[:, 1:])
+    rolled = np.argmax(total[:, 1:] > ROLL_OFF, axis=-1)
+    parts = np.diff(total[:, _band_edges(window.rate_hz, window.size)], axis=-1)
     return columns(
         entropy,
         np.where(moving, at_hz[first], 0.0),
@@ -79,8 +93,13 @@ def _spectral_values(window: Window) -> Values:
         centroid,
         np.sqrt(np.maximum(squares - centroid * centroid, 0.0)),
         np.where(moving, at_hz[rolled], 0.0),
-        *bands,
+        parts,
     )
+
+
+def _entropies(shares: Values) -> Values:
+    """Return the sums of ``p ln p``."""
+    return np.asarray((shares * np.log(np.maximum(shares, TINY))).sum(axis=-1))
 
 
 SPECTRAL = Group(_spectral, _spectral_values)
@@ -92,14 +111,17 @@ def levels(size: int) -> int:
 
 
 def haar(rows: Values, count: int) -> list[Values]:
-    """Return the details of ``count`` levels, finest first; an odd last place is left out."""
+    """Return the details of ``count`` levels, finest first; an odd last place is left out.
+
+    Those of level ``k`` are larger than the orthonormal ones by the square root of ``2^k``.
+    """
     found = []
     smooth = rows
     for _ in range(count):
         even = smooth.shape[-1] // 2 * 2
         left, right = smooth[:, 0:even:2], smooth[:, 1:even:2]
-        found.append((left - right) * np.sqrt(0.5))
-        smooth = (left + right) * np.sqrt(0.5)
+        found.append(left - right)
+        smooth = left + right
     return found
 
 
@@ -119,10 +141,10 @@ def _wavelets(_rate_hz: float, size: int) -> list[Feature]:
 def _wavelet_values(window: Window) -> Values:
     count = levels(window.size)
     details = haar(window.z, count)
-    energies = columns(*((one * one).sum(axis=-1) / window.size for one in details))
+    energies = columns(*((one * one).sum(axis=-1) for one in details))
+    energies *= 0.5 ** np.arange(1, count + 1) / window.size
     shares = ratio(energies, energies.sum(axis=-1)[:, None])
-    logs = np.log(np.where(shares > 0, shares, 1.0))
-    return columns(energies, -(shares * logs).sum(axis=-1) / np.log(max(count, 2)))
+    return columns(energies, -_entropies(shares) / np.log(max(count, 2)))
 
 
 WAVELETS = Group(_wavelets, _wavelet_values)

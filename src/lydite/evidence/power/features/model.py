@@ -49,8 +49,10 @@ def _places(seconds: float, rate_hz: float) -> int:
     return int(seconds * rate_hz) // 2 * 2 + 1
 
 
-def _sees_envelope(rate_hz: float, size: int) -> bool:
-    return ENVELOPE_PLACES <= _places(ENVELOPE_S, rate_hz) < size
+def envelope_places(rate_hz: float, size: int) -> int:
+    """Return how many places an envelope is a mean over, 0 where the rate shows none."""
+    places = _places(ENVELOPE_S, rate_hz)
+    return places if ENVELOPE_PLACES <= places < size else 0
 
 
 def bursts(x: Values, smooth: Values) -> Mask:
@@ -64,9 +66,10 @@ def bursts(x: Values, smooth: Values) -> Mask:
 
 
 def _bursting(rate_hz: float, size: int) -> list[Feature]:
-    if not _sees_envelope(rate_hz, size):
+    places = envelope_places(rate_hz, size)
+    if not places:
         return []
-    env = f"e: mean of x over {_places(ENVELOPE_S, rate_hz)} places"
+    env = f"e: mean of x over {places} places"
     return [
         Feature("envelope_depth", f"(max(e) - min(e)) / max(e); {env}", "1", LEVEL,
                 "matmul envelope"),
@@ -85,9 +88,10 @@ def _bursting(rate_hz: float, size: int) -> list[Feature]:
 
 def _burst_values(window: Window) -> Values:
     x, rate_hz = window.x, window.rate_hz
-    if not _sees_envelope(rate_hz, window.size):
+    places = envelope_places(rate_hz, window.size)
+    if not places:
         return np.zeros((len(x), 0))
-    smooth = envelope(x, _places(ENVELOPE_S, rate_hz))
+    smooth = envelope(x, places)
     low, high = smooth.min(axis=-1), smooth.max(axis=-1)
     # A constant window has an envelope that differs from it by rounding alone.
     moves = high - low > 1e-6 * np.abs(high)
@@ -135,7 +139,7 @@ def _cadenced(_rate_hz: float, _size: int) -> list[Feature]:
 
 
 def _cadence_values(window: Window) -> Values:
-    correlations = autocorrelation(window.z)
+    correlations = window.correlations
     most = min(int(CADENCE_S * window.rate_hz), window.size // 2)
     if most < 3:
         return np.zeros((len(window.x), 2))
@@ -146,15 +150,6 @@ def _cadence_values(window: Window) -> Values:
     found = best > 0
     first = np.argmax(heights >= (best - ALIKE)[:, None], axis=-1)
     return columns(np.where(found, window.rate_hz / (first + 1), 0.0), np.where(found, best, 0.0))
-
-
-def autocorrelation(z: Values) -> Values:
-    """Return ``sum(z[i] z[i + k]) / n`` at every lag ``k`` up to half a window and one more."""
-    size = z.shape[-1]
-    length = 1 << (2 * size - 1).bit_length()
-    transformed = np.fft.rfft(z, length, axis=-1)
-    power = transformed.real * transformed.real + transformed.imag * transformed.imag
-    return np.asarray(np.fft.irfft(power, length, axis=-1)[:, : size // 2 + 2] / size)
 
 
 CADENCE = Group(_cadenced, _cadence_values)

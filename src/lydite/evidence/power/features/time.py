@@ -3,6 +3,7 @@
 Knows nothing of frequencies or of what ran.
 """
 
+from functools import lru_cache
 from itertools import chain
 
 import numpy as np
@@ -104,10 +105,15 @@ def _moments(_rate_hz: float, _size: int) -> list[Feature]:
     ]
 
 
+@lru_cache(16)
+def _ramp(size: int) -> Values:
+    return np.linspace(-1.0, 1.0, size)
+
+
 def _moment_values(window: Window) -> Values:
     z, size = window.z, window.size
     squares = z * z
-    ramp = np.linspace(-1.0, 1.0, size)
+    ramp = _ramp(size)
     shares = (0.0, *QUANTILES, 1.0)
     placed = [(window.quantile(share) - window.mean) / window.scale for share in shares]
     return columns(
@@ -123,6 +129,7 @@ def _moment_values(window: Window) -> Values:
 MOMENTS = Group(_moments, _moment_values)
 
 
+@lru_cache(16)
 def lags(rate_hz: float, size: int) -> dict[float, int]:
     """Return the lags of the autocorrelation in steps, by seconds."""
     steps = {lag: whole_steps(lag, rate_hz) for lag in LAGS_S}
@@ -138,10 +145,7 @@ def _autocorrelations(rate_hz: float, size: int) -> list[Feature]:
 
 
 def _autocorrelation_values(window: Window) -> Values:
-    z, size = window.z, window.size
-    steps = lags(window.rate_hz, size).values()
-    found = [(z[:, step:] * z[:, :-step]).sum(axis=-1) / size for step in steps]
-    return columns(*found) if found else np.zeros((len(z), 0))
+    return window.correlations[:, list(lags(window.rate_hz, window.size).values())]
 
 
 AUTOCORRELATIONS = Group(_autocorrelations, _autocorrelation_values)
@@ -178,6 +182,7 @@ def _run_values(window: Window) -> Values:
 RUNS = Group(_runs, _run_values)
 
 
+@lru_cache(16)
 def spans(rate_hz: float, size: int) -> dict[float, int]:
     """Return the spans of flatness in steps, by seconds."""
     steps = {span: whole_steps(span, rate_hz) for span in FLAT_S}
