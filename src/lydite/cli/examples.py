@@ -46,6 +46,8 @@ EXAMPLES = {
     " --label workload=training --store power-traces",
     "power query": "lydite power query --where workload=training --store power-traces",
     "power stats": "lydite power stats --by workload --store power-traces",
+    "power check": "lydite power check --declared work.json --trace gpu-0.parquet"
+    " --site site.json --log disputes.jsonl --key verifier.key",
     "power plot": "lydite power plot NAME --out trace.png --store power-traces",
     "meter init": "lydite meter init meter.key",
     "meter run": "lydite meter run meter.toml",
