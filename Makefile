@@ -16,7 +16,7 @@ GO_TOOLS := golang-go golang-golang-x-mod-dev
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup tools demo example gateway-demo test test-all check lint format types contracts docs clean
+.PHONY: help setup tools demo example gateway-demo test test-all check lint format types contracts docs campaign clean
 
 help: ## say what there is
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -104,6 +104,10 @@ bench-%: $(STAMP)
 	  echo "lydite: error: there is no benchmark $*" >&2; \
 	  echo "lydite: hint: there are: $(BENCHES)" >&2; exit 2; }
 	$(BIN)/python bench/bench_$*.py $(ARGS)
+
+# A machine with a GPU may have all that a campaign needs and no network, so it makes no environment.
+campaign: ## measure labelled workloads on one NVIDIA GPU: make campaign ARGS="--lease A --out a0"
+	@$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) campaign/campaign.py $(ARGS)
 
 clean: ## forget what was built and what demos left, not what was installed
 	rm -rf build dist out docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis \

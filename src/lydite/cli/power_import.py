@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from lydite.monitor.store.entry import Labelled
 
 TABLES = ("nvidia-smi", "dcgm", "zeus", "csv")
-COLLECTIONS = ("dev",)
+COLLECTIONS = ("campaign", "dev")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -68,6 +68,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _traces(arguments: argparse.Namespace) -> "Iterator[Labelled]":
+    if arguments.format == "campaign":
+        from lydite.monitor.importing import campaign
+
+        return campaign.traces(arguments.file)
     if arguments.format == "dev":
         from lydite.monitor.importing.development import traces
 
