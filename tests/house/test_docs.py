@@ -69,7 +69,7 @@ def test_commands_on_a_page_exist(path: Path, line: str) -> None:
     parser.parse_args(arguments)  # exits if an option is not one
 
 
-@pytest.mark.parametrize(("number", "service"), [(0, "gateway"), (1, "auditor")])
+@pytest.mark.parametrize(("number", "service"), [(0, "gateway"), (1, "auditor"), (4, "monitor")])
 def test_example_settings_are_settings(number: int, service: str) -> None:
     examples = blocks(ROOT / "docs" / "settings.md", "toml")
     kind = importlib.import_module(f"lydite.{service}.settings").Settings

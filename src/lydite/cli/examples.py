@@ -46,7 +46,15 @@ EXAMPLES = {
     " --label workload=training --store power-traces",
     "power query": "lydite power query --where workload=training --store power-traces",
     "power stats": "lydite power stats --by workload --store power-traces",
+    "power check": "lydite power check --declared work.json --trace gpu-0.parquet"
+    " --site site.json --log disputes.jsonl --key verifier.key",
     "power plot": "lydite power plot NAME --out trace.png --store power-traces",
+    "monitor init": "lydite monitor init mine",
+    "monitor run": "lydite monitor run mine/monitor.toml",
+    "monitor selfcheck": "lydite monitor selfcheck mine/monitor.toml",
+    "monitor check": "lydite monitor check mine/segments --key KEY",
+    "monitor point": "lydite monitor point mine/segments --key KEY"
+    " --from 2026-01-01T00:00:00.000Z --to 2026-01-01T00:00:01.000Z",
     "meter init": "lydite meter init meter.key",
     "meter run": "lydite meter run meter.toml",
     "witness init": "lydite witness init w1 --name w1.example --port 8101",

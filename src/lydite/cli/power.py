@@ -22,6 +22,7 @@ STEPS = {
     "query": Step("power_query", "which traces there are, by labels or in SQL"),
     "stats": Step("power_stats", "how much there is, by a label"),
     "plot": Step("power_plot", "draw a trace with its segments"),
+    "check": Step("power_check", "does telemetry fit the work that was declared for it?"),
 }
 """By name, as one meets them."""
 

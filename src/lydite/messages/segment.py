@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from lydite.errors import FormatError
-from lydite.messages.canonical import Count, Hex32, Integer, Message, Word, decode
+from lydite.messages.canonical import SAFE_INTEGER, Count, Hex32, Integer, Message, Word, decode
 from lydite.messages.receipt import Timestamp
 from lydite.messages.statement import Subject
 
@@ -91,9 +91,14 @@ class SegmentPointer(Message, frozen=True, kw_only=True):
 
 
 def counted(counts: Mapping[str, int]) -> tuple[Counted, ...]:
-    """Return counts by reason in their one order, without those that are nought."""
+    """Return counts by reason in their one order, without those that are nought.
+
+    A count beyond what a message holds, of a meter that skips ages, is the largest that it does.
+    """
     return tuple(
-        Counted(reason=reason, count=count) for reason, count in sorted(counts.items()) if count
+        Counted(reason=reason, count=min(count, SAFE_INTEGER))
+        for reason, count in sorted(counts.items())
+        if count
     )
 
 

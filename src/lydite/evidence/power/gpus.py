@@ -74,3 +74,13 @@ def find(name: str) -> Gpu:
     if not matching:
         raise ConfigurationError(f"no GPU is called {name}; there are {', '.join(GPUS)}")
     return max(matching, key=lambda row: len(row.name))
+
+
+def is_called(row: Gpu, name: str) -> bool:
+    """Say whether a driver's ``name`` is that of ``row``, and not of a longer one."""
+    if name == row.name:
+        return True
+    try:
+        return find(name) == row
+    except ConfigurationError:
+        return False

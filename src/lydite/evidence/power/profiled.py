@@ -1,9 +1,9 @@
 """A site's profile of one channel, and new runs held against it.
 
 The profile is a distribution (``profiles``), what honest runs' mean log density under it is, and
-how far their histograms are from it. Samples of a run follow one another, so a run is one observation,
-however many samples it has. A run that is too typical is odd as well: made-up telemetry sits where
-the density is greatest. Knows nothing of models; telemetry accuses nobody.
+how far their histograms are from it. Samples of a run follow one another, so a run is one
+observation, however many samples it has. A run that is too typical is odd as well: made-up
+telemetry sits where the density is greatest. Knows nothing of models; telemetry accuses nobody.
 """
 
 from collections.abc import Sequence

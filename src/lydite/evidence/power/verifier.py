@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lydite.errors import FormatError, Reason, UnavailableError, VerificationError
-from lydite.evidence.power import declared, measuring, rules, work
+from lydite.evidence.power import declared, gpus, measuring, rules, work
 from lydite.evidence.power import reference as expected
 from lydite.evidence.power.claims import Claims, session_number
 from lydite.evidence.power.declared import Deployment, Needs
@@ -75,7 +75,8 @@ def verify(
     The tier is always ``NONE``: telemetry accuses nobody, and affirms nothing.
 
     Raises:
-        VerificationError: the run is declared for another kind of GPU than the reference is for.
+        VerificationError: the run is declared, or was measured, on another kind of GPU than the
+            reference is for.
         FormatError: traces of other GPUs than declared, or a horizon that the reference lacks.
         UnavailableError: too little of the run was measured, or it is shorter than the horizon.
 
@@ -156,11 +157,11 @@ def _damned(gates: Sequence[tuple[str, Gate]]) -> bool:
 
 
 def _check(claims: Claims, traces: Sequence[Trace], reference: Reference, horizon_s: int) -> None:
-    if claims.gpu != reference.gpu.name:
-        raise VerificationError(
-            Reason.UNKNOWN_REFERENCE,
-            f"declared on {claims.gpu}, the reference is for {reference.gpu.name}",
-        )
+    for name in (claims.gpu, *(trace.device for trace in traces)):
+        if not gpus.is_called(reference.gpu, name):
+            raise VerificationError(
+                Reason.UNKNOWN_REFERENCE, f"{name}, the reference is for {reference.gpu.name}"
+            )
     if len(traces) != claims.gpus:
         raise FormatError(f"{len(traces)} traces of {claims.gpus} GPUs")
     if horizon_s not in reference.horizons_s:
