@@ -22,7 +22,9 @@ STEPS = {
     "query": Step("power_query", "which traces there are, by labels or in SQL"),
     "stats": Step("power_stats", "how much there is, by a label"),
     "plot": Step("power_plot", "draw a trace with its segments"),
+    "calibrate": Step("power_calibrate", "make a site's reference from its honest runs"),
     "check": Step("power_check", "does telemetry fit the work that was declared for it?"),
+    "ledger": Step("power_ledger", "measured joules against those that receipts explain"),
 }
 """By name, as one meets them."""
 

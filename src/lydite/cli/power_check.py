@@ -5,21 +5,18 @@ warning (3). Either way the report names the rate of audits that follows, and wh
 """
 
 import argparse
-import hashlib
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from lydite.appraisal import telemetry as appraisal
 from lydite.appraisal.report import Fact, Report
 from lydite.appraisal.telemetry import Advice
-from lydite.cli import power_log
-from lydite.cli.files import read_message
+from lydite.cli import power_log, power_runs
 from lydite.cli.power_log import Log
+from lydite.cli.power_runs import Run
 from lydite.cli.reports import render
 from lydite.errors import ConfigurationError, Reason, UnavailableError
-from lydite.evidence.power import claims as declared
-from lydite.evidence.power import gpus, reference
+from lydite.evidence.power import reference
 from lydite.evidence.power.claims import Claims
 from lydite.evidence.power.reference import MICRO, Reference
 from lydite.messages import telemetry
@@ -27,9 +24,6 @@ from lydite.messages.canonical import encode
 from lydite.messages.finding import Finding
 from lydite.messages.statement import subject
 from lydite.signing import keys
-
-if TYPE_CHECKING:
-    from lydite.evidence.power.trace import Trace
 
 _HEADLINES = {
     Reason.TELEMETRY_FITS: "telemetry fits the declared work, which affirms nothing by itself",
@@ -40,23 +34,7 @@ _SHOWN = ("gate/", "broken/")
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``lydite power check``."""
-    parser.add_argument(
-        "--trace",
-        type=Path,
-        action="append",
-        required=True,
-        metavar="FILE",
-        help="samples of one GPU of the run; once for each",
-    )
-    parser.add_argument(
-        "--declared", type=Path, required=True, metavar="FILE", help="the declared work"
-    )
-    parser.add_argument(
-        "--site",
-        type=Path,
-        metavar="FILE",
-        help="the calibrated site's reference (default: none, which tells small from large alone)",
-    )
+    power_runs.add_run(parser)
     parser.add_argument(
         "--horizon",
         type=int,
@@ -67,7 +45,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--log", type=Path, metavar="FILE", help="signed findings for disputes: read, and added to"
     )
     parser.add_argument("--key", type=Path, metavar="FILE", help="signs the log")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -81,15 +58,13 @@ def run(arguments: argparse.Namespace) -> int:
     """
     if (arguments.log is None) != (arguments.key is None):
         raise ConfigurationError("--log and --key go together")
-    payload = read_message(arguments.declared)
-    work = declared.parse(payload)
-    known = _reference(arguments.site, work)
-    traces, digests = _traces(arguments.trace)
+    given = power_runs.load(arguments.declared, arguments.trace)
+    work, known = given.work, power_runs.site(arguments.site, given.work)
     horizon = _horizon(arguments.horizon, known, work)
     from lydite.evidence.power import verifier
 
-    finding = verifier.verify(work, traces, known, horizon)
-    past = _keep(arguments, work, finding, hashlib.sha256(payload).digest(), digests)
+    finding = verifier.verify(work, given.traces, known, horizon)
+    past = _keep(arguments, given, finding)
     own = reference.digest(known)
     earlier = [
         record.predicate.finding
@@ -100,25 +75,6 @@ def run(arguments: argparse.Namespace) -> int:
     report = _report(work, known, finding, advice)
     print(encode(report).decode() if arguments.json else render(report))
     return report.tier.exit_code
-
-
-def _reference(path: Path | None, work: Claims) -> Reference:
-    if path is None:
-        return reference.generic(gpus.find(work.gpu))
-    return reference.parse(read_message(path))
-
-
-def _traces(paths: list[Path]) -> "tuple[list[Trace], tuple[str, ...]]":
-    from lydite.monitor.store import samples
-
-    digests = []
-    for path in paths:
-        try:
-            with path.open("rb") as file:
-                digests.append(hashlib.file_digest(file, "sha256").hexdigest())
-        except OSError as error:
-            raise ConfigurationError(f"cannot read {path}: {error.strerror}") from error
-    return [samples.read(path) for path in paths], tuple(digests)
 
 
 def _horizon(given: int | None, known: Reference, work: Claims) -> int:
@@ -133,13 +89,7 @@ def _horizon(given: int | None, known: Reference, work: Claims) -> int:
     return reached[-1]
 
 
-def _keep(
-    arguments: argparse.Namespace,
-    work: Claims,
-    finding: Finding,
-    digest: bytes,
-    traces: tuple[str, ...],
-) -> Log:
+def _keep(arguments: argparse.Namespace, given: Run, finding: Finding) -> Log:
     """Return what the log held before, after the finding was added to it."""
     if arguments.log is None:
         return Log((), None)
@@ -147,13 +97,13 @@ def _keep(
     past = power_log.load(arguments.log, signer)
     now = datetime.now(UTC)
     record = telemetry.Record(
-        subject=subject("declared work", digest),
+        subject=subject("declared work", given.declared),
         predicate=telemetry.Predicate(
             finding=finding,
-            provider=work.provider,
-            session=work.session,
-            segments=work.segments,
-            traces=traces,
+            provider=given.work.provider,
+            session=given.work.session,
+            segments=given.work.segments,
+            traces=given.files,
             previous=past.head,
             issued=f"{now:%Y-%m-%dT%H:%M:%S}.{now.microsecond // 1000:03d}Z",
         ),
