@@ -1,6 +1,7 @@
 """Traces go in, are found and are drawn by command; what is wrong ends in one line and a code."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,9 @@ pytest.importorskip("pyarrow")
 pytest.importorskip("duckdb")
 
 from lydite.cli.main import main
+from lydite.messages.canonical import encode
+from lydite.messages.sensors import Report, Reports
+from lydite.monitor.store.archive import Archive
 
 ROWS = "\n".join(f"{i / 10},{100 + 500 * (i // 100 % 2) + i % 7}" for i in range(600))
 
@@ -98,3 +102,58 @@ def test_a_trace_that_is_not_there_is_not_drawn(
     assert main(words("plot", tmp_path, "0" * 32, "--out", str(tmp_path / "x.png"))) == 2
     assert main(words("query", tmp_path, "--sql", "DROP TABLE traces")) == 2
     assert capsys.readouterr().out == ""
+
+
+def test_what_a_self_check_found_goes_with_the_trace(
+    table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = Report(device="NVIDIA H200/0", source="nvml", stimulus="none", sensors=(),
+                   agreements=(), span_us=5, issued="2026-01-01T00:00:00.000Z")  # fmt: skip
+    path = tmp_path / "sensors.json"
+    path.write_bytes(encode(Reports(reports=(found,))))
+    more = ["--session", "job-7", "--sensors", str(path)]
+    assert main(imported(table, tmp_path, *more)) == 0
+    (stored,) = json.loads(capsys.readouterr().out)["traces"]
+    assert Archive(tmp_path / "store").entry(stored["name"]).sensors == found
+    assert main(imported(table, tmp_path, *more, "--device", "another")) == 2
+    assert "says nothing of another" in capsys.readouterr().err
+
+
+def recorded(tmp_path: Path, *command: str) -> list[str]:
+    options = ["--session", "job-8", "--from", "simulated", "--hz", "50", "--around", "0.3"]
+    return [*words("record", tmp_path, *options), "--", *command]
+
+
+def test_a_command_is_recorded_with_the_quiet_around_it(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    program = "import time; time.sleep(0.5); print('done')"
+    assert main(recorded(tmp_path, sys.executable, "-c", program)) == 0
+    captured = capfd.readouterr()
+    assert "done" in captured.err
+    name = json.loads(captured.out)["name"]
+    archive = Archive(tmp_path / "store")
+    entry, trace = archive.entry(name), archive.load(name)
+    assert entry.origin.synthetic
+    assert sys.executable in entry.origin.command
+    assert [mark.name for mark in entry.marks] == ["before", "command", "after"]
+    assert entry.marks[1].end_ns - entry.marks[1].start_ns >= 500_000_000
+    assert {"power_instant_w", "power_average_w", "energy_j"} <= set(trace.series)
+
+
+def test_a_command_that_fails_is_recorded_and_said(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(recorded(tmp_path, sys.executable, "-c", "raise SystemExit(5)")) == 3
+    assert json.loads(capfd.readouterr().out)["exit_code"] == 5
+
+
+@pytest.mark.parametrize(
+    "command", [["no-such-program-anywhere"], ["-c", "x"]], ids=["absent", "odd"]
+)
+def test_a_command_that_cannot_run_leaves_nothing(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], command: list[str]
+) -> None:
+    assert main(recorded(tmp_path, *command)) == 2
+    assert capfd.readouterr().err.startswith("lydite: error: cannot run ")
+    assert not (tmp_path / "store").exists()

@@ -42,6 +42,8 @@ EXAMPLES = {
     "auditor run": "lydite auditor run auditor.toml --once",
     "recomputer init": "lydite recomputer init recomputer --name recomputer.example/log",
     "recomputer run": "lydite recomputer run recomputer/recomputer.toml",
+    "power record": "lydite power record --session job-8 --label workload=training"
+    " --store power-traces -- python train.py",
     "power import": "lydite power import smi.csv --format nvidia-smi --session job-7"
     " --label workload=training --store power-traces",
     "power query": "lydite power query --where workload=training --store power-traces",

@@ -18,6 +18,7 @@ class Step(NamedTuple):
 
 
 STEPS = {
+    "record": Step("power_record", "run a command and store what the GPU drew and did meanwhile"),
     "import": Step("power_import", "put traces that others recorded into the database"),
     "query": Step("power_query", "which traces there are, by labels or in SQL"),
     "stats": Step("power_stats", "how much there is, by a label"),

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lydite.cli.power_options import add_labels, add_store, pairs
+from lydite.cli.power_options import add_labels, add_store, pairs, read_sensors
 from lydite.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -113,4 +113,5 @@ def _table(arguments: argparse.Namespace) -> "Iterator[Labelled]":
             trace=Trace(kind, trace.series, trace.counted),
             labels={**named, "session": arguments.session, **labels},
             origin=origin,
+            sensors=read_sensors(arguments.sensors, kind),
         )

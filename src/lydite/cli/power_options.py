@@ -6,8 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lydite.errors import ConfigurationError
+from lydite.cli.files import read_message
+from lydite.errors import ConfigurationError, FormatError
+from lydite.messages import sensors
 from lydite.messages.plain import plain
+from lydite.messages.sensors import Report
 
 WIDEST = 40
 """Letters of a cell that are printed."""
@@ -31,6 +34,9 @@ def add_labels(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--licence", default="none stated", help="under which it may be used")
     parser.add_argument(
         "--redistribute", action="store_true", help="what is handed on may rest on it"
+    )
+    parser.add_argument(
+        "--sensors", type=Path, metavar="FILE", help="what a monitor's self-check found of it"
     )
 
 
@@ -68,3 +74,21 @@ def _cell(value: object) -> str:
         return f"{value:.4g}"
     text = "" if value is None else plain(str(value))
     return text if len(text) <= WIDEST else f"{text[: WIDEST - 1]}…"
+
+
+def read_sensors(path: Path | None, device: str) -> Report | None:
+    """Return what a self-check found of ``device``, from the file of reports that a monitor keeps.
+
+    Raises:
+        ConfigurationError: the file cannot be used, or says nothing of such a device.
+    """
+    if path is None:
+        return None
+    try:
+        reports = sensors.parse(read_message(path)).reports
+    except FormatError as error:
+        raise ConfigurationError(f"--sensors {path}: {error}") from error
+    for report in reports:
+        if report.device == device or report.device.rpartition("/")[0] == device:
+            return report
+    raise ConfigurationError(f"--sensors {path} says nothing of {device}")
