@@ -19,7 +19,7 @@ MARK = "**Does not show**"
 
 def reasons(source: Path) -> Iterator[tuple[str, str]]:
     """Yield the word and the meaning of each member of ``Reason``."""
-    tree = ast.parse((source / "lydite" / "errors.py").read_text(encoding="utf-8"))
+    tree = ast.parse((source / "lydite" / "errors" / "reason.py").read_text(encoding="utf-8"))
     body = next(
         node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Reason"
     )
@@ -27,6 +27,9 @@ def reasons(source: Path) -> Iterator[tuple[str, str]]:
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant):
             doc = after.value.value if _is_text(after) else ""
             yield str(node.value.value), " ".join(doc.split())
+        elif isinstance(node, ast.Assign):
+            word, meaning = ast.literal_eval(node.value)
+            yield word, meaning
 
 
 def gaps(source: Path) -> Iterator[tuple[str, str]]:

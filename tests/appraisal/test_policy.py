@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from lydite.appraisal import decision, policy
+from lydite.appraisal import decision, policy, references
 from lydite.appraisal.policy import DEFAULT, Weight
 from lydite.errors import FormatError, Reason
 from lydite.laboratory.bigram import Bigram
@@ -63,3 +63,12 @@ def test_weights_are_an_average_and_never_a_product() -> None:
     world.traffic(12)
     verdict = world.judged()
     assert verdict.log10_e_milli <= max(channel.log10_e_milli for channel in verdict.channels)
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [b"", b"{}", b"null", b'{"format":"lydite/tokens-reference/v2"}', b'{"format":"x"}', b"\xff"],
+)
+def test_a_file_that_is_no_reference_of_any_kind_is_refused(payload: bytes) -> None:
+    with pytest.raises(FormatError):
+        references.parse(payload)

@@ -48,7 +48,8 @@ for module in sys.argv[1:]:
 
 def modules() -> list[str]:
     """Every module that the base install has to be able to import."""
-    paths = [SOURCE / "errors.py", *(SOURCE / "cli" / f"{name}.py" for name in COMMANDS)]
+    paths = sorted((SOURCE / "errors").glob("*.py"))
+    paths += [SOURCE / "cli" / f"{name}.py" for name in COMMANDS]
     for room in ROOMS:
         paths += sorted((SOURCE / room).rglob("*.py"))
     for kind in KIND_MODULES:

@@ -29,12 +29,15 @@ class _Room(NamedTuple):
     levels: Callable[[Any, Sequence[Finding]], tuple[tuple[str, float], ...]]
 
 
-Reference = tokens.Reference | activations.Reference
+Reference = tokens.Reference | activations.Reference | activations.Covering
 """A Reference Value of some kind; its ``format`` says which."""
 
 KINDS: Mapping[type, _Room] = {
     tokens.Reference: _Room(tokens.KIND, tokens.check, tokens.channel_log10_e),
-    activations.Reference: _Room(activations.KIND, activations.check, activations.channel_log10_e),
+    **dict.fromkeys(
+        (activations.Reference, activations.Covering),
+        _Room(activations.KIND, activations.check, activations.channel_log10_e),
+    ),
 }
 """What reads the records of each kind."""
 
@@ -81,7 +84,7 @@ def check_set(references: Sequence[Reference]) -> None:
         VerificationError: there is none, there are two of one kind, or they are for different
             weights.
     """
-    kinds = [type(reference) for reference in references]
+    kinds = [KINDS[type(reference)].kind for reference in references]
     roots = {reference.weights_root for reference in references}
     if len(roots) != 1 or len(set(kinds)) != len(kinds):
         raise VerificationError(

@@ -102,7 +102,10 @@ class Bench:
 
     def _fault(self, exchange: tokens.Exchange, claimed: tokens.Claims) -> Reason | None:
         """Return what is wrong with an answer as such, None if nothing is."""
-        tokens.check_vocabulary(claimed, self._engine.vocabulary)
+        try:
+            tokens.check_vocabulary(claimed, self._engine.vocabulary)
+        except VerificationError as error:  # another tokenizer is a mistake before it is a lie
+            return error.reason
         if len(claimed.prompt_ids) + len(claimed.output_ids) > self._engine.context_length:
             return Reason.ODD_ANSWER
         if not reading.spells(self._engine, exchange):

@@ -67,6 +67,11 @@ EXAMPLES = {
     "witness run": "lydite witness run w1 --anchor mine/anchor.json",
     "beacon init": "lydite beacon init beacon --period 1",
     "beacon run": "lydite beacon run beacon --port 8100",
+    "attest check": "lydite attest check machine.evidence --reference machine.reference"
+    " --challenge challenge.json --policy runtime-policy.json --policy boot.json",
+    "attest explain": "lydite attest explain machine.evidence --reference machine.reference"
+    " --challenge challenge.json --policy runtime-policy.json --policy boot.json",
+    "attest boot": "lydite attest boot binary_bios_measurements --against good.log",
     "passport make": "lydite passport make --model models/lydite-small --prompts prompts.json"
     " --key auditor.key --out bf16.passport.json",
     "passport merge": "lydite passport merge bf16.passport.json fp32.passport.json --signer 3b6a "

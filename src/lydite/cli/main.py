@@ -37,6 +37,7 @@ COMMANDS = {
     "meter": "weigh what every answer of a gateway can carry out, and tell it",
     "witness": "cosign the checkpoints of logs that only grow",
     "beacon": "local public randomness, for development",
+    "attest": "appraise a machine by its TPM, its boot log and its list of files, offline",
     "passport": "measure how a stack computes, merge what was measured, show it",
     "lab": "every attack against every kind of evidence, in a table that grows as you watch",
     "selfcheck": "hold a new build of your engine against accepted passports, in a set time",
@@ -167,6 +168,7 @@ def _explain_missing(name: str, error: ModuleNotFoundError) -> int:
 
 _EXTRAS = {
     **{name: name for name in ("auditor", "demo", "engine", "gateway", "plot", "recomputer")},
+    "attest": "attest",
     "audit": "auditor",
     "example": "demo",
     "lab": "demo",

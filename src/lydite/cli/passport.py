@@ -10,12 +10,12 @@ from pathlib import Path
 from lydite.cli import passport_tables as tables
 from lydite.cli.files import read_message, write
 from lydite.cli.patience import Bar
-from lydite.errors import ConfigurationError
+from lydite.errors import ConfigurationError, UnavailableError
 from lydite.messages import passport as passports
 from lydite.messages.canonical import encode
 from lydite.messages.declaration import SAMPLERS
 from lydite.messages.passport import Passport
-from lydite.numerics import merging
+from lydite.numerics import merging, sketch_merging
 from lydite.signing import keys
 from lydite.signing.dsse import KeyId, PublicKey, key_id, open_envelope
 from lydite.signing.keys import sign_envelope
@@ -86,6 +86,12 @@ def _make(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--url", help="measure the server there; else the model in this process")
     add_stack(parser)
+    group = parser.add_argument_group("sketches of activations, scored besides")
+    group.add_argument("--sketch", type=int, choices=[2, 4], help="bytes a token")
+    group.add_argument("--sketch-delta", help="its step, a decimal, if there is no reference")
+    group.add_argument(
+        "--sketch-reference", type=Path, help="a Reference Value of activations: whose spec to use"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
@@ -112,6 +118,9 @@ def _merge(parser: argparse.ArgumentParser) -> None:
         help="of accusations: how probable a false one may be; sets how many answers it takes",
     )
     parser.add_argument("--out", type=Path, required=True, help="a new file to write")
+    parser.add_argument(
+        "--sketch-out", type=Path, help="a new file for the Reference Value of their sketches"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
@@ -149,8 +158,16 @@ def _run_merge(arguments: argparse.Namespace) -> int:
         for paths in (arguments.passports, arguments.against)
     )
     merged = merging.merge(honest, cheats, arguments.name, arguments.level)
+    sketched = sketch_merging.merge(honest, cheats, arguments.name, arguments.level)
+    if arguments.sketch_out is not None and sketched.reference is None:
+        raise UnavailableError(f"no reference of sketches: {'; '.join(sketched.notes)}")
     write(arguments.out, encode(merged.reference) + b"\n")
-    _print(arguments, tables.widening(merged), f"{tables.steps(merged)}\n{arguments.out}")
+    files = [str(arguments.out)]
+    if arguments.sketch_out is not None:
+        write(arguments.sketch_out, encode(sketched.reference) + b"\n")
+        files.append(str(arguments.sketch_out))
+    told = "\n".join([tables.steps(merged), *tables.sketched(sketched), *files])
+    _print(arguments, tables.widening(merged, sketched), told)
     if not merged.reference.alternatives:
         print("lydite: no cheat was given: nothing can be affirmed by this", file=sys.stderr)
     return 0

@@ -7,11 +7,13 @@ from typing import Any
 import msgspec
 
 from lydite.errors import FormatError
+from lydite.evidence.activations.reference import Covering
 from lydite.messages import passport as passports
 from lydite.messages.canonical import decode
-from lydite.messages.passport import Passport
+from lydite.messages.passport import Passport, Sketch
 from lydite.numerics import deriving
 from lydite.numerics.merging import Merged, Step
+from lydite.numerics.sketch_merging import Merged as MergedSketches
 from lydite.signing.dsse import Envelope, payload_of
 from lydite.statistics import dependence
 
@@ -36,7 +38,7 @@ def table(known: Sequence[Passport]) -> str:
     return "\n\n".join(_paragraph(passport) for passport in known)
 
 
-def widening(merged: Merged) -> dict[str, Any]:
+def widening(merged: Merged, sketched: MergedSketches) -> dict[str, Any]:
     """Return how a null came about, ready for JSON."""
     return {
         "reference": merged.reference.name,
@@ -53,8 +55,27 @@ def widening(merged: Merged) -> dict[str, Any]:
             }
             for step in merged.steps
         ],
-        "notes": list(merged.notes),
+        "notes": [*merged.notes, *sketched.notes],
+        "sketches": None if sketched.reference is None else _needed(sketched.reference),
     }
+
+
+def sketched(merged: MergedSketches) -> list[str]:
+    """Return how many tokens of a sketch find each cheat, or why there is no null of sketches."""
+    known = merged.reference
+    if known is None:
+        return list(merged.notes)
+    lines = [f"sketches of {known.spec.token_bytes} bytes a token, step {known.spec.delta}"]
+    return lines + [
+        f"    {one['cheat']} by {one['channel']}: {one['tokens']} tokens" for one in _needed(known)
+    ]
+
+
+def _needed(reference: Covering) -> list[dict[str, Any]]:
+    return [
+        {"cheat": one.name, "channel": one.channels[0], "tokens": one.tokens}
+        for one in reference.alternatives
+    ]
 
 
 def steps(merged: Merged) -> str:
@@ -131,9 +152,19 @@ def _paragraph(passport: Passport) -> str:
         f"  digest    {passports.digest(passport)}",
         f"  noise     {noise}, {said.flips_ppm} ppm of tokens beyond the filters",
         f"  streams   {alarms} {streams.log10_level_milli / 1000:g}, {streams.tokens} tokens each",
+        *_sketch(said.sketch),
         "  channel            answers  tokens  half below  90 % below  99 % below     rho  bets on",
     ]
     return "\n".join([*lines, *(_line(passport, channel.name) for channel in said.channels)])
+
+
+def _sketch(known: Sketch | None) -> list[str]:
+    if known is None:
+        return []
+    taps = "last states and three depths" if known.inner_deltas else "last states"
+    noise = f"{known.sigma_micro / 1e6:.6f} rms, {known.noise_micro / 1e6:.6f} at most"
+    how = f"{known.coordinates} residues a tap, step {known.delta}, {taps}"
+    return [f"  sketch    {how}; noise {noise}; spec {known.spec[:16]}"]
 
 
 def _line(passport: Passport, name: str) -> str:

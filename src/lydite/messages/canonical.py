@@ -46,10 +46,11 @@ def decode(payload: bytes, kind: type[T], *, limit: int = MAX_MESSAGE_BYTES) -> 
     """
     if len(payload) > limit:
         raise FormatError(f"{len(payload)} bytes, at most {limit} allowed", Reason.TOO_LARGE)
+    named = getattr(kind, "__name__", "message")  # which a union does not have
     try:
         message = msgspec.json.decode(payload, type=kind)
     except UNREADABLE as error:
-        raise FormatError(f"{kind.__name__}: {error}") from error
+        raise FormatError(f"{named}: {error}") from error
     if encode(message) != payload:
-        raise FormatError(f"{kind.__name__}: not in canonical form", Reason.NOT_CANONICAL)
+        raise FormatError(f"{named}: not in canonical form", Reason.NOT_CANONICAL)
     return message

@@ -24,6 +24,13 @@ MAX_BYTES = 4 << 20
 TOKENS = 128
 """Answers are counted on this many tokens, their first."""
 MAX_RESPONSES, MAX_CHANNELS = 8192, 8
+V1: Literal["https://lydite.dev/attestations/numerics-passport/v1"]
+V2: Literal["https://lydite.dev/attestations/numerics-passport/v2"]
+V1 = "https://lydite.dev/attestations/numerics-passport/v1"
+V2 = "https://lydite.dev/attestations/numerics-passport/v2"
+"""With sketches, which readers of the first version do not know."""
+SKETCH, INNER = "activations/sketch", "activations/inner"
+"""Channels of sketches: the last states, and the second tap."""
 
 _Millionths = Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
 _Cell = Annotated[int, msgspec.Meta(ge=0, le=255)]
@@ -70,7 +77,24 @@ class Streams(Message, frozen=True, kw_only=True):
     log10_level_milli: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
 
 
-class Predicate(Message, frozen=True, kw_only=True):
+class Sketch(Message, frozen=True, kw_only=True):
+    """What the sketches were made with whose scores the activations' channels hold."""
+
+    spec: Hex32
+    """Digest of the spec, whose fields follow."""
+    coordinates: Annotated[int, msgspec.Meta(ge=8, le=16)]
+    delta: Word
+    inner_deltas: Annotated[tuple[Word, ...], msgspec.Meta(max_length=3)]
+    """The steps of the second tap at its depths; empty: there is none."""
+    width: Annotated[int, msgspec.Meta(ge=1, le=1 << 20)]
+    """Numbers in a state."""
+    sigma_micro: Count
+    """Root mean square by which projections of the two stacks differ, in millionths."""
+    noise_micro: Count
+    """Most that it is before one token, in millionths."""
+
+
+class Predicate(Message, frozen=True, kw_only=True, omit_defaults=True):
     """What was run, how it was measured, and what was counted."""
 
     model: Word
@@ -98,6 +122,8 @@ class Predicate(Message, frozen=True, kw_only=True):
     streams: Streams
     issued: Timestamp
     expires: Timestamp
+    sketch: Sketch | None = None
+    """Left out where no sketches were measured: then this is version 1."""
 
 
 class Passport(Message, frozen=True, kw_only=True):
@@ -107,9 +133,10 @@ class Passport(Message, frozen=True, kw_only=True):
         name="_type", default="https://in-toto.io/Statement/v1"
     )
     subject: tuple[Subject]
-    predicate_type: Literal["https://lydite.dev/attestations/numerics-passport/v1"] = (
-        "https://lydite.dev/attestations/numerics-passport/v1"
-    )
+    predicate_type: Literal[
+        "https://lydite.dev/attestations/numerics-passport/v1",
+        "https://lydite.dev/attestations/numerics-passport/v2",
+    ] = V1
     predicate: Predicate
 
 
@@ -132,6 +159,7 @@ def check(passport: Passport) -> None:
     2. It expires after it was issued.
     3. Channels have different names and one row for each answer, all of the same number.
     4. Every row has cells of its grid, ascending, and counts, ends and products that fit them.
+    5. It is version 2 if it says how sketches were made, and then has one channel for each tap.
 
     Raises:
         VerificationError: step 1 fails.
@@ -158,6 +186,8 @@ def check(passport: Passport) -> None:
         size = grids.cells(channel.grid)
         for row in channel.rows:
             _check_row(row, size, channel.name)
+    # 5.
+    _check_sketch(passport)
 
 
 def check_current(passport: Passport, now_ms: int) -> None:
@@ -201,6 +231,18 @@ def row(cells: tuple[int, ...]) -> Row:
         last=kept[-1],
         products=sum(a * b for a, b in itertools.pairwise(kept)),
     )
+
+
+def _check_sketch(passport: Passport) -> None:
+    known = passport.predicate.sketch
+    taps = {c.name for c in passport.predicate.channels if c.name.startswith("activations/")}
+    wanted = set() if known is None else {SKETCH, INNER} if known.inner_deltas else {SKETCH}
+    if taps != wanted or (passport.predicate_type == V2) != (known is not None):
+        raise FormatError("passport: sketches and how they were made, or the version, do not fit")
+    if known is not None and (
+        known.coordinates not in (8, 16) or len(known.inner_deltas) in (1, 2)
+    ):
+        raise FormatError("passport: no spec of a sketch has such coordinates or taps")
 
 
 def _check_row(row: Row, size: int, name: str) -> None:

@@ -15,7 +15,10 @@ from numpy.typing import NDArray
 
 from lydite.engines.openai_requests import CHAT_PATH, COMPLETIONS_PATH
 from lydite.engines.protocol import Engine, Job
+from lydite.engines.sketching import Sketcher
 from lydite.errors import FormatError, Reason, UnavailableError
+from lydite.evidence.activations import claims as sketches
+from lydite.evidence.activations.claims import Stated
 from lydite.evidence.tokens import claims as tokens
 from lydite.evidence.tokens import logprobs
 from lydite.evidence.tokens.claims import Claims
@@ -34,6 +37,12 @@ class Answer(NamedTuple):
     """What the output layer was given, shape (tokens, width); only from an engine in process."""
     prompt_tokens: int | None
     """How many tokens the stack says that the prompt has."""
+    receipt_id: str = ""
+    """What a sketch was made for."""
+    inner: NDArray[np.float32] | None = None
+    """States at the inner depths, if the engine in process shows them."""
+    stated: Stated | None = None
+    """The sketch, if the stack made one."""
 
 
 Ask = Callable[[Sequence[Question]], list[Answer]]
@@ -46,13 +55,17 @@ def groups(questions: Sequence[Question], size: int) -> Iterator[Sequence[Questi
         yield questions[start : start + size]
 
 
-def in_process(engine: Engine, *, tapped: bool) -> Ask:
-    """Return what lets an engine in this process answer; ``tapped`` asks for its states, too."""
+def in_process(engine: Engine, *, tapped: bool, sketcher: Sketcher | None = None) -> Ask:
+    """Return what lets an engine in this process answer.
+
+    ``tapped`` asks for its states, too, and ``sketcher`` makes sketches of them, as a server would.
+    """
 
     def ask(questions: Sequence[Question]) -> list[Answer]:
         async def every() -> list[Answer]:
             jobs = (_local(engine, question, tapped=tapped) for question in questions)
-            return list(await asyncio.gather(*jobs))
+            answers = list(await asyncio.gather(*jobs))
+            return [_sketched(one, sketcher) for one in answers] if sketcher else answers
 
         return asyncio.run(every())
 
@@ -80,6 +93,7 @@ async def _local(engine: Engine, question: Question, *, tapped: bool) -> Answer:
         tapped=tapped,
     )
     pieces = [piece async for piece in engine.generate(job)]
+    inner = [piece.inner for piece in pieces if piece.inner is not None]
     states = [piece.states for piece in pieces if piece.states is not None]
     return Answer(
         question=question,
@@ -90,7 +104,27 @@ async def _local(engine: Engine, question: Question, *, tapped: bool) -> Answer:
         ),
         states=np.concatenate(states) if states else None,
         prompt_tokens=None,
+        inner=np.concatenate(inner, axis=1) if inner else None,
+        receipt_id=_name(question),
     )
+
+
+def _name(question: Question) -> str:
+    """Return the id that a sketch of the answer is made for."""
+    return f"passport-{question.seed}"
+
+
+def _sketched(answer: Answer, sketcher: Sketcher) -> Answer:
+    """Return an answer with the sketch that a server would have put into it.
+
+    Raises:
+        FormatError: the engine does not show the states that the sketch is of.
+    """
+    if answer.states is None:
+        raise FormatError("this engine does not show the states that it draws from")
+    both = (answer.claims.prompt_ids, answer.claims.output_ids)
+    field = sketcher.field(answer.receipt_id, *both, answer.states, answer.inner)
+    return answer._replace(stated=sketches.read(field))
 
 
 def _claims(question: Question, output_ids: Sequence[int], told: Sequence[float]) -> Claims:
@@ -128,7 +162,7 @@ def _remote(server: Server, question: Question) -> Answer:
             "logprobs": True if chat else 0,
         }
     )
-    response = server.post(path, body)
+    response = server.post(path, body, {"X-Request-Id": _name(question)})
     exchange = tokens.from_exchange(path, body, response)
     if not exchange.output_ids:
         raise UnavailableError("an answer of no tokens", Reason.NO_TOKEN_IDS)
@@ -139,7 +173,18 @@ def _remote(server: Server, question: Question) -> Answer:
         served = None
     claims = tokens.claims(exchange, question.prompt_ids, question.seed, served)
     drawn = msgspec.structs.replace(claims, sampling=sampling)  # its seed is ours, not a client's
-    return Answer(question, drawn, None, said.usage.prompt_tokens if said.usage else None)
+    try:
+        stated = sketches.stated(response, streamed=False)
+    except UnavailableError:  # one that makes none has a passport of tokens
+        stated = None
+    return Answer(
+        question,
+        drawn,
+        None,
+        said.usage.prompt_tokens if said.usage else None,
+        receipt_id=_name(question),
+        stated=stated,
+    )
 
 
 class _Usage(msgspec.Struct):

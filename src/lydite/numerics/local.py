@@ -57,8 +57,8 @@ class Local(NamedTuple):
     head: Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
-def start(directory: Path, way: Way) -> Local:
-    """Load the model in ``directory`` and run it as ``way`` says.
+def start(directory: Path, way: Way, *, inner: bool = False) -> Local:
+    """Load the model in ``directory`` and run it as ``way`` says; ``inner`` shows inner states.
 
     Raises:
         ConfigurationError: the directory holds no model.
@@ -67,7 +67,7 @@ def start(directory: Path, way: Way) -> Local:
     model = load_model(directory, way.dtype)
     if way.attention != "sdpa":
         model.set_attn_implementation(way.attention)
-    engine = TransformersEngine(model, DirectoryCodec(directory), way.batch)
+    engine = TransformersEngine(model, DirectoryCodec(directory), way.batch, inner=inner)
     return Local(engine, head_of(model))
 
 

@@ -16,23 +16,27 @@ import transformers
 
 from lydite.engines.protocol import Engine
 from lydite.errors import FormatError, Reason, UnavailableError
+from lydite.evidence.activations.reference import Reference as Sketches
 from lydite.evidence.tokens.reference import MARGIN, RESIDUAL, SURPRISAL, Reference
 from lydite.messages import grid as grids
 from lydite.messages import passport as passports
 from lydite.messages.calibration import Binned, Provenance
 from lydite.messages.grid import LINEAR, LOG, Grid
-from lydite.messages.passport import Channel, Passport, Predicate, Streams
+from lydite.messages.passport import Channel, Passport, Predicate, Sketch, Streams
 from lydite.messages.receipt import Timestamp
 from lydite.messages.stack import Stack
 from lydite.messages.statement import subject
-from lydite.numerics import deriving, merging
+from lydite.numerics import deriving, merging, sketch_merging
 from lydite.numerics.asking import Answer, Ask, groups
 from lydite.numerics.prompts import Prompts, Question, coldest
 from lydite.numerics.scoring import Difference, Scored, score
 
 STREAM_LEVEL_MILLI = 2301
 """An e-value of 200: what honest streams are watched for."""
-SCRIPT = ("asking.py", "deriving.py", "local.py", "measuring.py", "prompts.py", "scoring.py")
+SCRIPT = (
+    *("asking.py", "deriving.py", "local.py", "measuring.py", "prompts.py", "scoring.py"),
+    "sketches.py",
+)
 """What a passport names as the script that made it."""
 COMPARED = 16
 """Answers on which the logits of the two stacks are compared."""
@@ -48,6 +52,8 @@ class Subjects(NamedTuple):
     stack: Stack
     prompts: Prompts
     cheat: str | None = None
+    sketch: Sketch | None = None
+    """How sketches were made, if they were."""
 
 
 class Measured(NamedTuple):
@@ -87,11 +93,13 @@ def run(
     compare: Compare | Difference,
     named: tuple[str, str],
     tell: Callable[[int], None] = lambda _: None,
+    sketched: Sketches | None = None,
 ) -> Measured:
     """Ask every question, ``batch`` at a time, and score the answers as an auditor does.
 
     ``compare`` measures the difference of the logits, or is the one to take for granted. ``named``
-    are the weights' root and the sampler; ``tell`` hears how many answers are done.
+    are the weights' root and the sampler; ``tell`` hears how many answers are done. ``sketched``
+    says how the answers' sketches are scored, None for not at all.
 
     Raises:
         UnavailableError, FormatError: the stack does not answer, or answers something else.
@@ -103,7 +111,8 @@ def run(
     spread = answers[:: max(1, len(answers) // COMPARED)]
     difference = compare if isinstance(compare, Difference) else compare(spread)
     reference = blank(*named, difference.noise_micro)
-    return Measured(difference, tuple(score(auditor, answer, reference) for answer in answers))
+    scored = tuple(score(auditor, answer, reference, sketched) for answer in answers)
+    return Measured(difference, scored)
 
 
 def predicate(
@@ -136,12 +145,15 @@ def predicate(
         streams=_streams(channels, measured.difference.noise_micro, honest=subjects.cheat is None),
         issued=valid[0],
         expires=valid[1],
+        sketch=subjects.sketch,
     )
 
 
 def passport(said: Predicate) -> Passport:
     """Return the statement about a model's weights that holds a predicate."""
-    return Passport(subject=subject(said.model, bytes.fromhex(said.weights_root)), predicate=said)
+    about = subject(said.model, bytes.fromhex(said.weights_root))
+    version = passports.V1 if said.sketch is None else passports.V2
+    return Passport(subject=about, predicate_type=version, predicate=said)
 
 
 def blank(weights_root: str, sampler: str, noise_micro: int) -> Reference:
@@ -190,13 +202,15 @@ def script_digest() -> str:
 
 def _channels(scored: Sequence[Scored]) -> list[Channel]:
     rows = (
-        (MARGIN, LOG, [one.margins for one in scored]),
-        (SURPRISAL, LINEAR, [one.surprisals for one in scored]),
-        (RESIDUAL, LOG, [one.residuals for one in scored]),
+        (f"tokens/{MARGIN}", LOG, [one.margins for one in scored]),
+        (f"tokens/{SURPRISAL}", LINEAR, [one.surprisals for one in scored]),
+        (f"tokens/{RESIDUAL}", LOG, [one.residuals for one in scored]),
+        (passports.SKETCH, LOG, [one.sketch for one in scored]),
+        (passports.INNER, LOG, [one.inner for one in scored]),
     )
     return [
         Channel(
-            name=f"tokens/{name}",
+            name=name,
             grid=grid,
             rows=tuple(passports.row(cells(grid, row)) for row in every),
         )
@@ -216,6 +230,8 @@ def _streams(channels: Sequence[Channel], noise_micro: int, *, honest: bool) -> 
             edges = merging.margin_edges(noise_micro)
         elif channel.name == f"tokens/{RESIDUAL}":
             edges = deriving.quantile_edges(channel.rows, channel.grid, merging.QUANTILES)
+        elif channel.name in (passports.SKETCH, passports.INNER):
+            edges = deriving.quantile_edges(channel.rows, channel.grid, sketch_merging.QUANTILES)
         else:
             continue
         table = deriving.tables(channel.rows, channel.grid, edges)

@@ -263,7 +263,7 @@ def _step(
         digest=passports.digest(every[-1]),
         tolls={name: math.log(math.fsum(null)) for name, null in nulls.items()},
         needed={
-            (str(cheat.cheat), name): _tokens(
+            (str(cheat.cheat), name): tokens_needed(
                 rows_of(cheat, name, edges[name]), null, goal, len(cheats)
             )
             for cheat in cheats
@@ -272,7 +272,7 @@ def _step(
     )
 
 
-def _tokens(
+def tokens_needed(
     table: Sequence[Sequence[int]], null: Sequence[float], goal: Goal, several: int
 ) -> int | None:
     """Return how many tokens of a cheat reach the goal, None if never or nothing was counted.
@@ -305,7 +305,7 @@ def _alternatives(
             table = rows_of(cheat, name, at)
             for channels in ((name,), (name, beside)):
                 shared = goal._replace(weight=1 / (BETS * len(channels)))
-                needed = _tokens(table, nulls[name], shared, len(cheats))
+                needed = tokens_needed(table, nulls[name], shared, len(cheats))
                 if needed is not None:
                     yield Alternative(
                         name=str(cheat.cheat),
@@ -341,9 +341,9 @@ def _reference(
         top_p_min_ppm=widest(honest, "top_p_min_ppm"),
         alternatives=(),
         provenance=Provenance(
-            script=_all(said.script for said in known),
-            data=_all(passports.digest(passport) for passport in honest),
-            prompts=_all(said.prompts for said in known),
+            script=digest_of(said.script for said in known),
+            data=digest_of(passports.digest(passport) for passport in honest),
+            prompts=digest_of(said.prompts for said in known),
             versions=tuple(sorted({word for said in known for word in said.versions})),
         ),
         stacks=tuple(dict.fromkeys(said.stack for said in known)),
@@ -360,7 +360,7 @@ def _unread(honest: Sequence[Passport]) -> Binned:
     return Binned(edges=(), histograms=tuple(deriving.histogram(name, table) for table in anywhere))
 
 
-def _all(digests: Iterable[str]) -> str:
+def digest_of(digests: Iterable[str]) -> str:
     """Return the one digest, or SHA-256 over the sorted ones if there are several."""
     several = sorted(set(digests))
     if len(several) == 1:

@@ -13,7 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lydite.engines.protocol import Engine
-from lydite.errors import FormatError
+from lydite.errors import FormatError, Reason, UnavailableError
+from lydite.evidence.activations import claims as activations
+from lydite.evidence.activations import verifier as sketch_verifier
+from lydite.evidence.activations.reference import INNER, SKETCH
+from lydite.evidence.activations.reference import Reference as Sketches
+from lydite.evidence.activations.verifier import Taps
 from lydite.evidence.tokens import verifier
 from lydite.evidence.tokens.claims import Claims
 from lydite.evidence.tokens.reference import (
@@ -46,6 +51,11 @@ class Scored(NamedTuple):
     """As the auditor renders the prompt."""
     told_tokens: int | None
     """As the stack says."""
+    sketch: tuple[int, ...] = ()
+    inner: tuple[int, ...] = ()
+    """Scores of the answer's sketch; empty where there is none, or no second tap."""
+    spread: tuple[float, float] | None = None
+    """Mean and greatest of the tokens' mean squared differences of states, where both are known."""
 
     @property
     def tokens(self) -> int:
@@ -60,14 +70,19 @@ class Difference(NamedTuple):
     drift_micro: int
 
 
-def score(auditor: Engine, answer: Answer, blank: Reference) -> Scored:
-    """Recompute one answer and score its first 128 tokens.
+def score(
+    auditor: Engine, answer: Answer, blank: Reference, sketched: Sketches | None = None
+) -> Scored:
+    """Recompute one answer and score its first 128 tokens; its sketch against ``sketched``.
 
     Raises:
-        FormatError, VerificationError: tokens that the model does not have, or do not fit into it.
+        FormatError, VerificationError: tokens that the model does not have, or do not fit into it;
+            a sketch of other tokens, or by another spec.
+        UnavailableError: a sketch was asked for, and the answer has none.
     """
     claims = cut(answer)
-    logits = auditor.recompute(claims.prompt_ids, claims.output_ids).logits
+    recomputed = auditor.recompute(claims.prompt_ids, claims.output_ids)
+    logits, taps = recomputed.logits, Taps(recomputed.states, recomputed.inner)
     finding = verifier.verify(claims, logits, blank)
     return Scored(
         margins=finding.values(MARGIN),
@@ -77,7 +92,39 @@ def score(auditor: Engine, answer: Answer, blank: Reference) -> Scored:
         chat=answer.question.prompt.chat,
         prompt_tokens=len(claims.prompt_ids),
         told_tokens=answer.prompt_tokens,
+        **({} if sketched is None else _sketch(answer, claims, taps, sketched)),
     )
+
+
+def _sketch(answer: Answer, claims: Claims, taps: Taps, sketched: Sketches) -> dict[str, Any]:
+    """Return what is known of an answer's sketch.
+
+    Raises:
+        UnavailableError: it has none (``Reason.NO_SKETCH``).
+        FormatError: it is none of these tokens, of which there may be 128.
+    """
+    if answer.stated is None:
+        raise UnavailableError("the stack makes no sketches", Reason.NO_SKETCH)
+    if len(answer.claims.output_ids) > TOKENS:
+        raise FormatError(f"a sketch of more than {TOKENS} tokens")
+    claimed = activations.claims(
+        answer.stated,
+        sketched.spec,
+        receipt_id=answer.receipt_id,
+        weights_root=sketched.weights_root,
+        prompt_ids=claims.prompt_ids,
+        output_ids=claims.output_ids,
+    )
+    finding = sketch_verifier.verify(claimed, taps, sketched)
+    spread = None
+    if answer.states is not None:
+        squares = np.square(answer.states.astype(np.float64) - taps.states).mean(axis=1)
+        spread = (float(squares.mean()), float(squares.max()))
+    return {
+        "sketch": finding.values(SKETCH),
+        "inner": finding.values(INNER),
+        "spread": spread,
+    }
 
 
 def cut(answer: Answer) -> Claims:

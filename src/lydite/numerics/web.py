@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 import urllib.parse
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
@@ -60,13 +61,13 @@ class Server:
         self._timeout_s, self._until_s = timeout_s, until_s
         self.model = model or self._only()
 
-    def post(self, path: str, body: bytes) -> bytes:
-        """Return the body of the answer to a request.
+    def post(self, path: str, body: bytes, headers: Mapping[str, str] | None = None) -> bytes:
+        """Return the body of the answer to a request, sent with ``headers``.
 
         Raises:
             UnavailableError: there is none in time, it is too long, or an error.
         """
-        return self._call("POST", path, body)
+        return self._call("POST", path, body, headers)
 
     def _only(self) -> str:
         try:
@@ -77,7 +78,9 @@ class Server:
             raise ConfigurationError(f"{self.url} serves {len(known)} models; name one")
         return known[0].id
 
-    def _call(self, method: str, path: str, body: bytes | None) -> bytes:
+    def _call(
+        self, method: str, path: str, body: bytes | None, more: Mapping[str, str] | None = None
+    ) -> bytes:
         left_s = min(self._timeout_s, self._until_s - time.monotonic())
         if left_s <= 0:
             raise UnavailableError(f"{self.url}{path}: no time is left to ask")
@@ -85,7 +88,7 @@ class Server:
         overdue = threading.Timer(left_s, lambda: _cut(connection))
         overdue.start()
         try:
-            headers = {"Content-Type": "application/json"}
+            headers = {"Content-Type": "application/json", **(more or {})}
             connection.request(method, self._path + path, body, headers)
             answer = connection.getresponse()
             content = answer.read(MAX_ANSWER_BYTES + 1)

@@ -78,7 +78,19 @@ def stated(response: bytes, *, streamed: bool) -> Stated:
         raise UnavailableError("the answer has no sketch of its activations", Reason.NO_SKETCH)
     if len(carrying) > 1 or carrying[0].finish_reason is None:
         raise FormatError("answer: its sketch is not where it ends", Reason.ODD_ANSWER)
-    field = _decode(bytes(carrying[0].activations), _Field)
+    return _said(_decode(bytes(carrying[0].activations), _Field))
+
+
+def read(field: dict[str, str]) -> Stated:
+    """Return what ``field`` says, as it would be read from an answer.
+
+    Raises:
+        FormatError: it cannot be read.
+    """
+    return _said(_decode(msgspec.json.encode(field), _Field))
+
+
+def _said(field: _Field) -> Stated:
     return Stated(spec=field.spec, key=field.key, sketch=_bytes_of(field.sketch))
 
 

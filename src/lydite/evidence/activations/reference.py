@@ -18,6 +18,7 @@ from lydite.evidence.activations.spec import RESIDUES, Spec
 from lydite.messages.calibration import Alternative, Binned, Provenance
 from lydite.messages.canonical import Count, Hex32, Message, Word, decode, encode
 from lydite.messages.finding import Finding, scored_against
+from lydite.messages.stack import Stack
 from lydite.statistics import bins, composite
 
 KIND = "activations"
@@ -57,13 +58,19 @@ class Reference(
     provenance: Provenance
 
 
+class Covering(Reference, frozen=True, kw_only=True, tag="lydite/activations-reference/v2"):
+    """A Reference Value that names the stacks which its null covers."""
+
+    stacks: Annotated[tuple[Stack, ...], msgspec.Meta(min_length=1)]
+
+
 def parse(payload: bytes) -> Reference:
     """Parse a Reference Value, at most 1 MiB, in its one spelling, and check that it is whole.
 
     Raises:
         FormatError: other bytes than we would write, or what ``check`` refuses.
     """
-    reference = decode(payload, Reference, limit=1 << 20)
+    reference: Reference = decode(payload, Reference | Covering, limit=1 << 20)  # type: ignore[arg-type]
     check(reference)
     return reference
 

@@ -1,14 +1,22 @@
-"""Every exception that lydite raises, and every reason that it publishes.
+"""Every reason that lydite publishes: a word for a relying party.
 
-Knows nothing of what failed: a ``Reason`` is a word for a relying party, an exception carries one.
-Reasons are published: add, never rename.
+Published: add, never rename. Refused attestation evidence has ``family.word``, one a line with its
+meaning, so that what must be refused can be read down as a list. Knows nothing of what failed.
 """
 
 import enum
+from typing import Self
 
 
 class Reason(enum.StrEnum):
     """Why something was refused, could not be learnt, or ended as it did."""
+
+    def __new__(cls, word: str, meaning: str = "") -> Self:
+        """Make a member of its word; ``meaning`` is for readers, and for the documentation."""
+        del meaning
+        member = str.__new__(cls, word)
+        member._value_ = word
+        return member
 
     MALFORMED = "malformed"
     """The bytes are not what their type asks for."""
@@ -244,61 +252,97 @@ class Reason(enum.StrEnum):
     TOO_SLOW = "too-slow"
     """The sensor is read, or renews its value, too seldom to show what is asked."""
 
-
-class LyditeError(Exception):
-    """Base of everything that lydite raises on purpose; carries a published reason."""
-
-    reason: Reason = Reason.CONFIGURATION
-
-    def __init__(self, message: str, reason: Reason | None = None) -> None:
-        super().__init__(message)
-        if reason is not None:
-            self.reason = reason
-
-
-class FormatError(LyditeError):
-    """Bytes that are not in the form that we would write: nothing was learnt from them."""
-
-    reason = Reason.MALFORMED
-
-
-class VerificationError(LyditeError):
-    """Evidence that is well formed and false: a signature, a proof or a claim fails."""
-
-    def __init__(self, reason: Reason, message: str) -> None:
-        super().__init__(message, reason)
-
-
-class UnavailableError(LyditeError):
-    """Evidence, or what is needed to check it, could not be had: nothing was learnt."""
-
-    reason = Reason.UNAVAILABLE
-
-
-class ConfigurationError(LyditeError):
-    """A setting, path or argument that cannot be used; the message says what to do."""
-
-    reason = Reason.CONFIGURATION
-
-
-class StorageError(LyditeError):
-    """The disk refused a write; nothing that depends on it was handed out."""
-
-    reason = Reason.DISK_FULL
-
-
-class DeviceError(LyditeError):
-    """A TPM did not answer, or refused a command with the response ``code`` (0: no answer)."""
-
-    reason = Reason.TPM_UNAVAILABLE
-
-    def __init__(self, message: str, reason: Reason | None = None, code: int = 0) -> None:
-        super().__init__(message, reason)
-        self.code = code
-
-
-class SealError(LyditeError):
-    """What is sealed to a machine does not open here and now; the message says what differs."""
-
-    def __init__(self, reason: Reason, message: str) -> None:
-        super().__init__(message, reason)
+    FRESH_REPLAYED = "fresh.replayed", "The signed nonce answers another challenge than this one."
+    FRESH_EMPTY = "fresh.empty", "The evidence is signed over no nonce at all."
+    FRESH_PREFIX = "fresh.prefix", "The signed nonce is only the beginning of the one asked for."
+    FRESH_ENCODING = "fresh.encoding", "What was signed is a spelling of the nonce, not its bytes."
+    FRESH_REUSED = "fresh.reused", "The nonce was answered before; each is good once."
+    FRESH_EXPIRED = "fresh.expired", "The answer came after the challenge's time was over."
+    FRESH_OTHER_SESSION = "fresh.other-session", "The evidence was made for another session."
+    FRESH_OTHER_KEY = "fresh.other-key", "The evidence was made for another key."
+    FRESH_OTHER_MODEL = "fresh.other-model", "The evidence was made for another model."
+    FRESH_ECHO_UNBOUND = "fresh.echo-unbound", "The nonce stands beside a signature over another."
+    FRESH_CLOCK_BACK = "fresh.clock-back", "The TPM's clock stands before where it stood last time."
+    FRESH_COUNTER_BACK = "fresh.counter-back", "A counter of the TPM stands lower than last time."
+    FRESH_UNSAFE_CLOCK = "fresh.unsafe-clock", "The TPM says that its clock may have been set back."
+    FRESH_SILENT_REBOOT = "fresh.silent-reboot", "The machine restarted, and its evidence hides it."
+    ATTEST_MAGIC = "attest.magic", "What was signed was not made inside of a TPM."
+    ATTEST_TYPE = "attest.type", "What the TPM signed is no quote."
+    ATTEST_TRUNCATED = "attest.truncated", "The attestation structure ends early."
+    ATTEST_TRAILING = "attest.trailing", "Bytes follow the end of the attestation structure."
+    ATTEST_OVERSIZE = "attest.oversize", "A part of the structure is longer than TPMs make it."
+    ATTEST_SAFE_BYTE = "attest.safe-byte", "The clock's safe flag is neither yes nor no."
+    ATTEST_BANKS = "attest.banks", "The quote selects registers of more banks than there are."
+    ATTEST_DUP_BANK = "attest.dup-bank", "The quote selects one bank of registers twice."
+    ATTEST_BANK_ALG = "attest.bank-alg", "The quote selects a bank of an unknown digest."
+    ATTEST_SELECT_SIZE = "attest.select-size", "The selection is of no size that TPMs have."
+    ATTEST_EMPTY_SELECTION = "attest.empty-selection", "The quote covers no register."
+    ATTEST_WRAPPER = "attest.wrapper", "The evidence's own frame is not as we write it."
+    KEY_SIGNATURE = "key.signature", "The signature is not the attestation key's over these bytes."
+    KEY_SWAPPED_AK = "key.swapped-ak", "The attestation key is not the enrolled one."
+    KEY_UNRESTRICTED = "key.unrestricted", "The key signs anything given to it: it attests nothing."
+    KEY_DECRYPT = "key.decrypt", "The key also decrypts, which an attestation key does not."
+    KEY_NOT_FIXED = "key.not-fixed", "The key can leave its TPM."
+    KEY_IMPORTED = "key.imported", "The key was not made by its TPM."
+    KEY_SCHEME = "key.scheme", "Scheme, digest or curve do not fit the key, or are not accepted."
+    KEY_SHA1 = "key.sha1", "The signature rests on SHA-1."
+    KEY_SIG_RANGE = "key.sig-range", "A number of the signature lies outside of its range."
+    KEY_EXPONENT = "key.exponent", "The RSA key's exponent is none that is secure."
+    KEY_WEAK = "key.weak", "The key is too short."
+    KEY_NAME = "key.name", "The key's name is not the digest of its public area."
+    KEY_EK_OTHER = "key.ek-other", "The endorsement key is not that of certificate or enrolment."
+    KEY_EK_EXPIRED = "key.ek-expired", "The endorsement certificate, or its issuer, is out of date."
+    KEY_EK_EKU = "key.ek-eku", "The certificate is not one of an endorsement key."
+    KEY_EK_CHAIN = "key.ek-chain", "The endorsement certificate's chain does not hold."
+    KEY_EK_ROOT = "key.ek-root", "The endorsement certificate leads to no pinned root."
+    KEY_CREDENTIAL_NAME = "key.credential-name", "No TPM with both keys opened the credential."
+    KEY_AK_DISAGREEMENT = "key.ak-disagreement", "The quote's signer is not this key of that TPM."
+    PCR_SELECTION = "pcr.selection", "The quote covers other registers or banks than asked for."
+    PCR_RESETTABLE = "pcr.resettable", "A register that any program can reset is relied on."
+    PCR_UNSIGNED_VALUE = "pcr.unsigned-value", "A register's value is not covered by the quote."
+    PCR_LENGTH = "pcr.length", "A register's value is not as long as its bank's digests."
+    PCR_ZERO_BOOT = "pcr.zero-boot", "The registers of the boot are zero: nothing was measured."
+    PCR_SHA1_ONLY = "pcr.sha1-only", "The quote covers SHA-1 registers only."
+    PCR_INITIAL = "pcr.initial", "A register that has to be extended stands as it started."
+    PCR_LOCALITY = "pcr.locality", "The boot log starts register 0 at no locality that there is."
+    PCR_VALUE = "pcr.value", "A register's value is none that the policy knows."
+    BOOT_REPLAY = "boot.replay", "The boot log does not lead to the quoted register."
+    BOOT_DATA_DIGEST = "boot.data-digest", "An event's text is not what its digest covers."
+    BOOT_NO_ACTION = "boot.no-action", "An event that extends nothing has a digest or a late place."
+    BOOT_INDEX = "boot.index", "An event names a register that there is not."
+    BOOT_DIGEST_COUNT = "boot.digest-count", "An event's digests are not those of the log's header."
+    BOOT_SIZE = "boot.size", "An event is longer than the log or the bound."
+    BOOT_EMPTY = "boot.empty", "There is no boot log beside registers that were extended."
+    BOOT_SEPARATOR = "boot.separator", "A register of the boot has no separator, or several."
+    BOOT_AFTER_SEPARATOR = "boot.after-separator", "Firmware is measured after its own end."
+    BOOT_CMDLINE = "boot.cmdline", "The kernel's command line is none that the policy allows."
+    BOOT_DBX = "boot.dbx", "The list of revoked signatures is not what the policy demands."
+    BOOT_SECURE_BOOT = "boot.secure-boot", "Secure Boot is off, or its keys are none allowed."
+    BOOT_UNKNOWN_IMAGE = "boot.unknown-image", "An image that was started is none that is allowed."
+    IMA_REPLAY = "ima.replay", "The list of measured files does not lead to the register."
+    IMA_TRUNCATED = "ima.truncated", "The list of measured files ends within an entry."
+    IMA_TEXT_MISMATCH = "ima.text-mismatch", "An entry's text is not what its digest covers."
+    IMA_TEMPLATE = "ima.template", "An entry is of an unknown template, or not in its form."
+    IMA_INDEX = "ima.index", "An entry belongs to another register than the policy says."
+    IMA_VIOLATION = "ima.violation", "A file was written while measured: nobody knows what ran."
+    IMA_ZERO_DIGEST = "ima.zero-digest", "An entry claims the digest zero and is no violation."
+    IMA_AGGREGATE = "ima.aggregate", "The first entry is not the digest of the boot registers."
+    IMA_SECOND_AGGREGATE = "ima.second-aggregate", "The list starts anew: another kernel runs."
+    IMA_FROM_N = "ima.from-n", "The list does not start where the last appraisal ended."
+    IMA_TRIMMED = "ima.trimmed", "The list's beginning is missing, and no appraisal covers it."
+    IMA_WEAK_HASH = "ima.weak-hash", "A file's digest is of a hash that the policy does not take."
+    IMA_NAME = "ima.name", "A file's name is none that a kernel writes."
+    IMA_EXCLUDE_ALL = "ima.exclude-all", "The policy excludes every file."
+    IMA_REGEX_COST = "ima.regex-cost", "A pattern of the policy could take too long, or is none."
+    IMA_NO_IMA_POLICY = "ima.no-ima-policy", "The kernel measures nothing: it lists the boot alone."
+    IMA_MISSING = "ima.missing", "A list of measured files, or a file on it, is demanded."
+    IMA_OUTSIDE_LOG = "ima.outside-log", "The register was extended by what is not on the list."
+    IMA_SIGNATURE = "ima.signature", "A file's signature does not verify."
+    IMA_KEY_ID = "ima.key-id", "A file is signed by a key that the policy does not name."
+    IMA_KEYRING = "ima.keyring", "A key was loaded that the policy does not name."
+    IMA_UNKNOWN_FILE = "ima.unknown-file", "A file is not in the policy, or has other content."
+    IMA_LENGTH = "ima.length", "An entry is longer than any that a kernel writes."
+    POLICY_MISSING = "policy.missing", "Evidence that the policy demands did not come."
+    POLICY_EMPTY = "policy.empty", "The policy demands nothing, so nothing can be affirmed."
+    POLICY_EXPIRED = "policy.expired", "Every reference that the policy names is past its date."
+    TPM_SOFTWARE = "tpm.software", "All is as it should be, on a TPM of software: a demonstration."

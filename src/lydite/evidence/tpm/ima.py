@@ -1,0 +1,196 @@
+"""Replays the kernel's list of measured files up to the quoted register, fast.
+
+An entry whose very bytes the policy has prepared costs one look-up and one hash; every other is
+read with care (``template``) and judged (``judge``). What lies behind the first place that reaches
+the register is not attested, and not looked at. Knows nothing of quotes.
+"""
+
+import hashlib
+import struct
+from collections.abc import Mapping
+from typing import Literal, NamedTuple
+
+from lydite.errors import Reason, Refusal
+from lydite.evidence.tpm import template
+from lydite.evidence.tpm.judge import Judge
+from lydite.evidence.tpm.template import NO_SHA1, Entry, where
+
+Form = Literal["binary", "ascii"]
+_HASHERS = {"sha1": hashlib.sha1, "sha256": hashlib.sha256, "sha384": hashlib.sha384}
+ONES = b"\xff"
+"""A violation extends a register by such bytes."""
+
+
+class Place(NamedTuple):
+    """How far a list was followed."""
+
+    entries: int
+    value: bytes
+    """What the register holds then."""
+
+
+class Replayed(NamedTuple):
+    """A list that leads to the quoted register."""
+
+    place: Place
+    tail: int
+    """Bytes behind it, which nothing attests."""
+
+
+def replay(
+    log: bytes,
+    form: Form,
+    start: Place,
+    target: bytes,
+    prepared: Mapping[bytes, bytes],
+    judge: Judge,
+    bank: str = "sha256",
+) -> Replayed:
+    """Follow ``log`` from ``start`` until the register is ``target``, judging every entry.
+
+    ``prepared`` are entries that need no judgement (``Runtime.hashed``, or ``lines`` for text).
+
+    Raises:
+        Refusal: an entry is refused, or the list does not lead there.
+    """
+    if start.value == target:
+        return Replayed(start, len(log))
+    known = prepared if bank == "sha256" else {}
+    steps = _binary if form == "binary" else _ascii
+    reached = steps(log, start, target, known, judge, bank)
+    if reached is None:
+        raise diagnose(log, form, start, target)
+    return reached
+
+
+_HEAD = struct.Struct("<I20sI6sI")
+"""Register, mark, and the name of ``ima-ng``, which is six letters long, and the data's length."""
+_SIG_HEAD = struct.Struct("<I20sI7sI")
+_USUAL = (6, b"ima-ng")
+_USUAL_SIG = (7, b"ima-sig")
+
+
+def _binary(
+    log: bytes,
+    start: Place,
+    target: bytes,
+    known: Mapping[bytes, bytes],
+    judge: Judge,
+    bank: str,
+) -> Replayed | None:
+    """Follow a binary list; heads are unpacked in one piece, whole entries looked up."""
+    head, (letters, name) = (_SIG_HEAD, _USUAL_SIG) if _starts_signed(log) else (_HEAD, _USUAL)
+    unpack, size, get = head.unpack_from, head.size, known.get
+    hasher, register = _HASHERS[bank], judge.register
+    at, end, count, value = 0, len(log), start.entries, start.value
+    last = end - size
+    while at < end:
+        count += 1
+        if at <= last:
+            index, mark, length, found, data_length = unpack(log, at)
+            begin = at + size
+            then = begin + data_length
+            extended = get(log[begin:then])
+            if (
+                extended is not None
+                and found == name
+                and length == letters
+                and index == register
+                and mark != NO_SHA1
+            ):
+                at = then
+                value = hasher(value + extended).digest()
+                if value == target:
+                    return Replayed(Place(count, value), end - at)
+                continue
+        entry, at = next(template.binary(log, count, at))
+        value = hasher(value + step(entry, judge, bank)).digest()
+        if value == target:
+            return Replayed(Place(count, value), end - at)
+    return None
+
+
+def _starts_signed(log: bytes) -> bool:
+    return log[24:35] == b"\x07\0\0\0ima-sig"
+
+
+def _ascii(
+    log: bytes,
+    start: Place,
+    target: bytes,
+    known: Mapping[bytes, bytes],
+    judge: Judge,
+    bank: str,
+) -> Replayed | None:
+    """Follow a list as text: register, SHA-1 in hexadecimal, and the rest, looked up."""
+    if not log.endswith(b"\n"):
+        raise Refusal(Reason.IMA_TRUNCATED, "IMA list", "a line feed at its end")
+    hasher, get = _HASHERS[bank], known.get
+    prefix = f"{judge.register} ".encode()
+    begin, then = len(prefix), len(prefix) + 2 * len(NO_SHA1)
+    zeros = b"0" * 2 * len(NO_SHA1)
+    count, value, passed = start.entries, start.value, 0
+    for line in log.split(b"\n")[:-1]:
+        count += 1
+        extended = get(line[then:])
+        passed += len(line) + 1
+        if extended is None or not line.startswith(prefix) or line[begin:then] == zeros:
+            extended = step(template.ascii_entry(line, count), judge, bank)
+        value = hasher(value + extended).digest()
+        if value == target:
+            return Replayed(Place(count, value), len(log) - passed)
+    return None
+
+
+def step(entry: Entry, judge: Judge, bank: str) -> bytes:
+    """Judge an entry and return what it extends the register by."""
+    judge.judge(entry)
+    return extension(entry, bank)
+
+
+def extension(entry: Entry, bank: str) -> bytes:
+    """Return what an entry extends a bank of the register by."""
+    if entry.violated:
+        return ONES * hashlib.new(bank).digest_size
+    return template.template_hash(entry.data, bank)
+
+
+def entries(log: bytes, form: Form, count: int) -> list[Entry]:
+    """Return all entries, of which ``count`` came before."""
+    if form == "binary":
+        return [entry for entry, _ in template.binary(log, count + 1)]
+    lines = log.split(b"\n")[:-1]
+    return [template.ascii_entry(line, count + 1 + n) for n, line in enumerate(lines)]
+
+
+def diagnose(log: bytes, form: Form, start: Place, target: bytes) -> Refusal:
+    """Return why a list does not lead to a register, as precisely as it can be told.
+
+    The SHA-1 column, which the fast pass does not read, names an entry that was altered without it.
+    """
+    count = start.entries
+    for entry in entries(log, form, count):
+        count = entry.number
+        if not entry.violated and not _is_marked(entry):
+            expected = entry.mark.hex()
+            got = hashlib.sha1(entry.data).hexdigest()
+            return Refusal(Reason.IMA_TEXT_MISMATCH, where(count, entry.name), expected, got)
+    if count == start.entries and not start.entries:
+        return Refusal(Reason.IMA_MISSING, "IMA list", "entries", "none")
+    got = f"no place of {count} entries: some are missing, moved or repeated, or are not listed"
+    return Refusal(Reason.IMA_REPLAY, "IMA list", target.hex(), got)
+
+
+def _is_marked(entry: Entry) -> bool:
+    """Say whether the SHA-1 column fits; a kernel hashes the legacy form in another way."""
+    return entry.mark == hashlib.sha1(entry.data).digest()
+
+
+def only_one_bank(log: bytes, form: Form, start: bytes, target: bytes) -> bool:
+    """Say whether the list leads to the SHA-1 bank, by its own column, where others did not."""
+    value = start
+    for entry in entries(log, form, 0):
+        value = hashlib.sha1(value + (ONES * 20 if entry.violated else entry.mark)).digest()
+        if value == target:
+            return True
+    return False
