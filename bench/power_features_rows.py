@@ -72,7 +72,8 @@ def streamed(table: Table) -> list[Row]:
     started = perf_counter()
     for first in range(0, len(times), 50):
         last = first + 50
-        for _ in stream.push(series.t_ns[first:last].copy(), series.values[first:last].copy()):
+        part = series.t_ns[first:last].copy(), series.values[first:last].copy()
+        for _ in stream.push({CHANNEL: part}):
             pass
     live = 1e6 * (perf_counter() - started) / seconds
     return [

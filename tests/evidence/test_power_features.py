@@ -161,7 +161,8 @@ def test_a_stream_of_features_has_the_bits_of_the_whole(plan: Plan, data: st.Dat
     stream, found, first = FeatureStream(table), [], 0
     while first < len(times):
         last = first + data.draw(st.integers(1, 400))
-        found += stream.push(times[first:last].copy(), one.values[first:last].copy())
+        part = times[first:last].copy(), one.values[first:last].copy()
+        found += [(named[POWER], row) for named, row in stream.push({POWER: part})]
         first = last
     assert [int(window.start_ns[0]) for window, _ in found] == windows.start_ns.tolist()
     assert b"".join(row.tobytes() for _, row in found) == whole.tobytes()

@@ -4,14 +4,15 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lydite.errors import ConfigurationError, FormatError
 from lydite.evidence.power.channels import CHANNELS
 from lydite.evidence.power.energy import energy
+from lydite.evidence.power.streaming import Stream
 from lydite.evidence.power.trace import Series, Trace
-from lydite.evidence.power.windows import Plan, Stream, cut, stretches, together
+from lydite.evidence.power.windows import Plan, cut, stretches, together
 
 PLAN = Plan(length_s=1.0, hop_s=0.5, rate_hz=10.0, gap_s=0.4)
 
@@ -66,21 +67,55 @@ def test_a_stream_gives_the_windows_of_the_whole(channel: str, data: st.DataObje
     one = data.draw(series(channel))
     whole = cut(one, PLAN)
     cuts = data.draw(st.lists(st.integers(0, len(one.t_ns)), max_size=9).map(sorted))
-    stream = Stream(one.channel, PLAN)
+    stream = Stream([channel], PLAN)
     found = []
     for first, last in zip([0, *cuts], [*cuts, len(one.t_ns)], strict=True):
-        found += list(stream.push(one.t_ns[first:last].copy(), one.values[first:last].copy()))
+        part = one.t_ns[first:last].copy(), one.values[first:last].copy()
+        found += [named[channel] for named in stream.push({channel: part})]
     assert [int(w.start_ns[0]) for w in found] == whole.start_ns.tolist()
     assert [w.values.tobytes() for w in found] == [row.tobytes() for row in whole.values]
     assert [w.coverage[0] for w in found] == whole.coverage.tolist()
 
 
-def test_a_stream_takes_no_sample_twice() -> None:
-    stream = Stream(CHANNELS["power_instant_w"], PLAN)
-    times, values = np.array([1, 2], np.int64), np.ones(2)
-    list(stream.push(times, values))
-    with pytest.raises(FormatError):
-        list(stream.push(times, values))
+def uneven(channel: str, dice: np.random.Generator) -> Series:
+    count = int(dice.integers(1, 400))
+    steps = dice.integers(1, 9, count) * 17_000_003
+    steps[dice.random(count) < 0.02] = 900_000_001
+    return Series(CHANNELS[channel], np.cumsum(steps).astype(np.int64), dice.random(count))
+
+
+@given(st.integers(0, 2**32 - 1))
+@settings(max_examples=300)
+def test_a_stream_of_channels_gives_the_windows_of_the_whole(seed: int) -> None:
+    dice = np.random.default_rng(seed)
+    names = ["power_instant_w", "sm_active", "gpu_busy"][: dice.integers(1, 4)]
+    several = {name: uneven(name, dice) for name in names}
+    whole = together(Trace("x", several), names, PLAN)
+    stream, found = Stream(names, PLAN), []
+    done = dict.fromkeys(names, 0)
+    while waiting := [name for name in names if done[name] < len(several[name].t_ns)]:
+        name = str(dice.choice(waiting))
+        first = done[name]
+        last = done[name] = first + int(dice.integers(1, 60))
+        one = several[name]
+        part = one.t_ns[first:last].copy(), one.values[first:last].copy()
+        found += list(stream.push({name: part}))
+    for name in names:
+        assert [int(w[name].start_ns[0]) for w in found] == whole[name].start_ns.tolist()
+        assert b"".join(w[name].values.tobytes() for w in found) == whole[name].values.tobytes()
+        assert [w[name].coverage[0] for w in found] == whole[name].coverage.tolist()
+
+
+def test_a_stream_takes_no_sample_twice_and_no_other_channel() -> None:
+    stream = Stream(["power_instant_w"], PLAN)
+    part = np.array([1, 2], np.int64), np.ones(2)
+    list(stream.push({"power_instant_w": part}))
+    for wrong in ({"power_instant_w": part}, {"sm_active": part}):
+        with pytest.raises(FormatError):
+            list(stream.push(wrong))
+    for names in ([], ["nonsense"], ["sm_active", "sm_active"]):
+        with pytest.raises(FormatError):
+            Stream(names, PLAN)
 
 
 def test_no_window_spans_two_blocks() -> None:

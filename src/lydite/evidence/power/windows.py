@@ -1,18 +1,16 @@
 """Windows of a trace on a regular grid, and exact energy over any span of it.
 
 A window never spans two blocks, nor a step between samples that is longer than a stated one. Knows
-nothing of features. The stream takes samples as they come and gives the same windows as the whole
-series does, to the last bit.
+nothing of features; ``streaming`` makes the same windows of samples as they come.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 
 from lydite.errors import ConfigurationError, FormatError, Reason
-from lydite.evidence.power.channels import Channel, Nature
+from lydite.evidence.power.channels import Nature
 from lydite.evidence.power.trace import Series, Times, Trace, Values
 
 Block = tuple[int, int]
@@ -100,7 +98,7 @@ def cut(series: Series, plan: Plan, blocks: Sequence[Block] | None = None) -> Wi
         _starts(int(part.t_ns[0]), int(part.t_ns[-1]), plan)
         for part in stretches(series, plan.gap_ns, blocks)
     ]
-    return _at(series, plan, np.concatenate([np.zeros(0, np.int64), *starts]))
+    return windows_at(series, plan, np.concatenate([np.zeros(0, np.int64), *starts]))
 
 
 def together(
@@ -118,7 +116,7 @@ def together(
     spans = _shared(several, plan.gap_ns, blocks)
     starts = [_starts(first, last, plan) for first, last in spans]
     joined = np.concatenate([np.zeros(0, np.int64), *starts])
-    return {series.channel.name: _at(series, plan, joined) for series in several}
+    return {series.channel.name: windows_at(series, plan, joined) for series in several}
 
 
 def _starts(first: int, last: int, plan: Plan) -> Times:
@@ -127,8 +125,8 @@ def _starts(first: int, last: int, plan: Plan) -> Times:
     return first + plan.hop_ns * np.arange(count, dtype=np.int64)
 
 
-def _at(series: Series, plan: Plan, starts: Times) -> Windows:
-    """Return the windows of ``series`` at ``starts``."""
+def windows_at(series: Series, plan: Plan, starts: Times) -> Windows:
+    """Return the windows at ``starts``, all of them between two samples of one stretch."""
     offsets = plan.offsets()
     index = np.searchsorted(series.t_ns, starts[:, None] + offsets[None, :-1], side="right")
     if series.channel.nature is not Nature.INTERVAL:
@@ -153,50 +151,3 @@ def _shared(
         crossed = [(max(a, c), min(b, d)) for a, b in spans for c, d in own]
         spans = [(start, end) for start, end in crossed if start <= end]
     return spans or []
-
-
-class Stream:
-    """Windows of one channel from samples as they come.
-
-    Holds no more than a window and a hop. Times ascend strictly, across calls too.
-    """
-
-    def __init__(self, channel: Channel, plan: Plan) -> None:
-        self._channel, self._plan = channel, plan
-        self._t_ns = np.zeros(0, np.int64)
-        self._values = np.zeros(0)
-        self._start: int | None = None
-        self._span = int(plan.offsets()[-1])
-
-    def push(self, t_ns: Times, values: Values) -> Iterator[Windows]:
-        """Take samples, and give the windows that they complete.
-
-        Raises:
-            FormatError: they are no series of the channel, or not later than those before.
-        """
-        if not len(t_ns):
-            return
-        new = Series(self._channel, t_ns, values)
-        if len(self._t_ns) and new.t_ns[0] <= self._t_ns[-1]:
-            raise FormatError(f"{self._channel.name}: samples that are not later than those before")
-        times = np.concatenate([self._t_ns, new.t_ns])
-        numbers = np.concatenate([self._values, new.values])
-        breaks = np.flatnonzero(np.diff(times) > self._plan.gap_ns) + 1
-        bounds = [0, *breaks.tolist(), len(times)]
-        for place, (first, last) in enumerate(pairwise(bounds)):
-            if place:
-                self._start = None
-            self._t_ns, self._values = times[first:last], numbers[first:last]
-            yield from self._complete()
-
-    def _complete(self) -> Iterator[Windows]:
-        """Give what the samples of the present stretch complete, and forget what is past."""
-        if self._start is None:
-            self._start = int(self._t_ns[0])
-        while int(self._t_ns[-1]) >= self._start + self._span:
-            series = Series(self._channel, self._t_ns, self._values)
-            yield _at(series, self._plan, np.array([self._start], np.int64))
-            self._start += self._plan.hop_ns
-        # The last sample before the next start is held into it.
-        past = max(0, int(np.searchsorted(self._t_ns, self._start, side="right")) - 1)
-        self._t_ns, self._values = self._t_ns[past:].copy(), self._values[past:].copy()

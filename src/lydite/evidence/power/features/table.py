@@ -21,8 +21,9 @@ from lydite.evidence.power.features.time import (
     RUNS,
     SWINGS,
 )
+from lydite.evidence.power.streaming import Stream
 from lydite.evidence.power.trace import Times, Values
-from lydite.evidence.power.windows import Plan, Stream, Windows
+from lydite.evidence.power.windows import Plan, Windows
 
 GROUPS: dict[str, Group] = {
     "levels": LEVELS,
@@ -109,18 +110,19 @@ class Table:
 
 
 class FeatureStream:
-    """Features of one channel's windows as samples come: the same bits as of the whole series."""
+    """Features of windows as samples come: the same bits as of the whole trace."""
 
     def __init__(self, table: Table) -> None:
-        if len(table.channels) != 1:
-            raise FormatError("a stream of features is of one channel")
-        self._table, self._name = table, table.channels[0]
-        self._windows = Stream(CHANNELS[self._name], table.plan)
+        self._table = table
+        self._windows = Stream(table.channels, table.plan)
 
-    def push(self, t_ns: Times, values: Values) -> Iterator[tuple[Windows, Values]]:
-        """Take samples, and give each window that they complete with its row of features."""
-        for window in self._windows.push(t_ns, values):
-            yield window, self._table.compute({self._name: window.values})
+    def push(
+        self, samples: Mapping[str, tuple[Times, Values]]
+    ) -> Iterator[tuple[dict[str, Windows], Values]]:
+        """Take samples of some channels; give each window that they complete, with its features."""
+        for windows in self._windows.push(samples):
+            rows = {name: window.values for name, window in windows.items()}
+            yield windows, self._table.compute(rows)
 
 
 def _groups(channel: str) -> Sequence[Group]:
