@@ -15,16 +15,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-import power_traces
 import report
 from numpy.typing import NDArray
-from power_traces import Step
 
 from lydite.errors import UnavailableError
 from lydite.evidence.power import calibration, declared, gpus, models, reference, verifier
 from lydite.evidence.power.calibration import Run
 from lydite.evidence.power.declared import Deployment, Load
 from lydite.evidence.power.reference import ALARM_MICRO, MICRO, Quantity, Reference
+from lydite.laboratory.power import serving, traces
+from lydite.laboratory.power.serving import Step
 from lydite.messages.calibration import Provenance
 from lydite.statistics.bounded import MICRO as WHOLE
 
@@ -44,11 +44,12 @@ _Floats = NDArray[np.float64]
 
 def main() -> int:
     """Print and keep the tables."""
-    place = power_traces.folder()
-    if place is None:
-        print(f"lydite: no traces; name their folder in {power_traces.VARIABLE}", file=sys.stderr)
+    try:
+        place = traces.folder()
+    except UnavailableError as error:
+        print(f"lydite: error: {error}", file=sys.stderr)
         return 4
-    steps = power_traces.steps(place)
+    steps = serving.steps(place)
     rows = [
         *predictions(steps),
         *site_rows(place, steps),
@@ -107,13 +108,13 @@ def scores(
         shape = models.find(declare_as) if declare_as else step.shape
         numerics = step.numerics.__class__(weight_milli_bits=bits or step.bits)
         said = step._replace(instances=1) if shared else step
-        run = power_traces.declare(said, HORIZON, shape, numerics)
-        for traces in power_traces.windows(place, step, HORIZON):
-            seen = traces if shared else traces[: run.gpus]
-            if any(one.series["power_average_w"].values.min() < _IDLE_W for one in seen):
+        run = serving.declare(said, HORIZON, shape, numerics)
+        for seen in serving.windows(place, step, HORIZON):
+            used = seen if shared else seen[: run.gpus]
+            if any(one.series["power_average_w"].values.min() < _IDLE_W for one in used):
                 continue  # it has a pause in it that the source's records do not date
             try:
-                compared = verifier.compare(run, seen, base, HORIZON)
+                compared = verifier.compare(run, used, base, HORIZON)
             except UnavailableError:
                 continue
             found.setdefault(step.name, []).append(verifier.score(compared, base))
@@ -161,11 +162,11 @@ def site_runs(place: Path, steps: Sequence[Step], base: Reference) -> list[tuple
     """Return the first window of each step, as a run."""
     found = []
     for step in steps:
-        run = power_traces.declare(step, HORIZON)
-        for traces in power_traces.windows(place, step, HORIZON):
-            if any(one.series["power_average_w"].values.min() < _IDLE_W for one in traces):
+        run = serving.declare(step, HORIZON)
+        for seen in serving.windows(place, step, HORIZON):
+            if any(one.series["power_average_w"].values.min() < _IDLE_W for one in seen):
                 continue
-            compared = verifier.compare(run, traces[: run.gpus], base, HORIZON)
+            compared = verifier.compare(run, seen[: run.gpus], base, HORIZON)
             deployment = Deployment(step.shape, step.numerics, base.gpu, run.gpus, base.physics)
             found.append((step, calibration.measured(step.session, HORIZON, deployment, compared)))
             break

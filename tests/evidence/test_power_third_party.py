@@ -1,36 +1,32 @@
 """The declared-model check on measured runs of others; skipped where their traces are not."""
 
-import sys
-from pathlib import Path
-
 import pytest
 
 pytest.importorskip("pyarrow", reason="pyarrow: not installed")
-sys.path.insert(0, str(Path(__file__).parents[2] / "bench"))
-import power_traces
 
+from lydite.errors import UnavailableError
 from lydite.evidence.power import gpus, models, reference, verifier
 from lydite.evidence.power.reference import ALARM_MICRO
 from lydite.evidence.power.shape import Numerics
+from lydite.laboratory.power import serving, traces
 
-PLACE = power_traces.folder()
-pytestmark = pytest.mark.skipif(
-    PLACE is None, reason=f"third-party power traces: not here ({power_traces.VARIABLE})"
-)
+try:
+    PLACE = traces.folder()
+except UnavailableError as error:
+    pytest.skip(f"third-party power traces: {error}", allow_module_level=True)
 
 
 def first_scores(model: str, declared: str, bits: int, gpus_used: int) -> list[int]:
-    assert PLACE is not None
     found = []
-    for step in power_traces.steps(PLACE):
+    for step in serving.steps(PLACE):
         if step.model != model or step.gpu not in ("H100", "H200") or step.gpus != gpus_used:
             continue
         base = reference.generic(gpus.find(f"NVIDIA {step.gpu}"))
         shape, numerics = models.find(declared), Numerics(weight_milli_bits=bits or step.bits)
-        run = power_traces.declare(step, 60, shape, numerics)
-        for traces in power_traces.windows(PLACE, step, 60):
-            if all(each.series["power_average_w"].values.min() > 135 for each in traces):
-                seen = verifier.compare(run, traces[: run.gpus], base, 60)
+        run = serving.declare(step, 60, shape, numerics)
+        for sampled in serving.windows(PLACE, step, 60):
+            if all(each.series["power_average_w"].values.min() > 135 for each in sampled):
+                seen = verifier.compare(run, sampled[: run.gpus], base, 60)
                 found.append(verifier.score(seen, base))
                 break
     return found

@@ -19,6 +19,7 @@ class Step(NamedTuple):
 
 STEPS = {
     "record": Step("power_record", "run a command and store what the GPU drew and did meanwhile"),
+    "demo": Step("power_demo", "sessions through a live monitor, and verdicts as they form"),
     "import": Step("power_import", "put traces that others recorded into the database"),
     "query": Step("power_query", "which traces there are, by labels or in SQL"),
     "stats": Step("power_stats", "how much there is, by a label"),

@@ -5,7 +5,6 @@ is as it was sampled. Nothing of these traces is copied, and nothing that ships 
 """
 
 import hashlib
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +18,6 @@ from lydite.evidence.power.claims import Claims, Request
 from lydite.evidence.power.shape import Numerics, Shape
 from lydite.evidence.power.trace import Series, Trace
 
-VARIABLE = "LYDITE_POWER_TRACES"
 SECOND = 1_000_000_000
 ANSWER_TOKENS = 256
 _SETTLE_S = 5
@@ -68,13 +66,6 @@ class Step(NamedTuple):
     def shape(self) -> Shape:
         """Return what its model is made of."""
         return models.find(self.model)
-
-
-def folder() -> Path | None:
-    """Return where the traces are, or None."""
-    beside = Path(__file__).resolve().parents[2] / "shared" / "power"
-    found = Path(os.environ.get(VARIABLE, beside))
-    return found if (found / "llm_runs.parquet").is_file() else None
 
 
 def steps(place: Path) -> list[Step]:
