@@ -119,6 +119,20 @@ def test_what_a_self_check_found_goes_with_the_trace(
     assert "says nothing of another" in capsys.readouterr().err
 
 
+def test_a_stored_trace_comes_in_again_bit_for_bit(
+    table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(imported(table, tmp_path, "--session", "job-7")) == 0
+    name = json.loads(capsys.readouterr().out)["traces"][0]["name"]
+    archive = Archive(tmp_path / "store")
+    options = ["--format", "segments", "--session", "job-7"]
+    assert main(words("import", tmp_path, str(archive.path(name)), *options)) == 0
+    again = json.loads(capsys.readouterr().out)["traces"][0]["name"]
+    assert again != name
+    assert archive.entry(again).samples == archive.entry(name).samples
+    assert main(words("import", tmp_path, str(tmp_path / "none"), *options)) == 2
+
+
 def recorded(tmp_path: Path, *command: str) -> list[str]:
     options = ["--session", "job-8", "--from", "simulated", "--hz", "50", "--around", "0.3"]
     return [*words("record", tmp_path, *options), "--", *command]

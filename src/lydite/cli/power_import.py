@@ -12,7 +12,7 @@ from lydite.errors import ConfigurationError
 if TYPE_CHECKING:
     from lydite.monitor.store.entry import Labelled
 
-TABLES = ("nvidia-smi", "dcgm", "zeus", "csv")
+TABLES = ("nvidia-smi", "dcgm", "zeus", "csv", "segments")
 COLLECTIONS = ("campaign", "dev")
 
 
@@ -86,32 +86,35 @@ def _traces(arguments: argparse.Namespace) -> "Iterator[Labelled]":
 def _table(arguments: argparse.Namespace) -> "Iterator[Labelled]":
     """Yield the traces of one table, a device each."""
     from lydite.evidence.power.trace import Trace
-    from lydite.monitor.importing import formats
+    from lydite.monitor.importing import formats, segments
     from lydite.monitor.importing.gathering import gather
     from lydite.monitor.store.entry import Labelled, Origin
 
-    labels = pairs(arguments.label, "--label")
     if not arguments.session:
         raise ConfigurationError("name the --session: traces of one job are never split apart")
-    if arguments.format == "csv":
-        layout = formats.named(arguments.time, arguments.column, arguments.device_column)
-    else:
-        layout = formats.FORMATS[arguments.format](formats.header(arguments.file))
-    if arguments.instant:
-        layout = formats.as_instant(layout)
+    labels = {"session": arguments.session, **pairs(arguments.label, "--label")}
     origin = Origin(
         source=arguments.source,
         path=arguments.file.name,
         licence=arguments.licence,
         redistribute=arguments.redistribute,
     )
+    if arguments.format == "segments":
+        yield from segments.traces(arguments.file, labels, origin)
+        return
+    if arguments.format == "csv":
+        layout = formats.named(arguments.time, arguments.column, arguments.device_column)
+    else:
+        layout = formats.FORMATS[arguments.format](formats.header(arguments.file))
+    if arguments.instant:
+        layout = formats.as_instant(layout)
     for device, trace in gather(arguments.file, layout).items():
         kind = arguments.device or trace.device
         named = {f"device_{name.lower().replace('.', '_')}": value
                  for name, value in zip(layout.devices, device, strict=True)}  # fmt: skip
         yield Labelled(
             trace=Trace(kind, trace.series, trace.counted),
-            labels={**named, "session": arguments.session, **labels},
+            labels={**named, **labels},
             origin=origin,
             sensors=read_sensors(arguments.sensors, kind),
         )

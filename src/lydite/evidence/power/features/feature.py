@@ -110,13 +110,6 @@ def whole_steps(seconds: float, rate_hz: float) -> int:
 Mask = NDArray[np.bool_]
 
 
-def longest(mask: Mask) -> Values:
-    """Return the longest run of true places of each row."""
-    places = np.arange(1, mask.shape[-1] + 1)
-    last_false = np.maximum.accumulate(np.where(mask, 0, places), axis=-1)
-    return np.asarray((places - last_false).max(axis=-1), np.float64)
-
-
 def rises(mask: Mask) -> Mask:
     """Return where a run of true places begins."""
     found = mask.copy()

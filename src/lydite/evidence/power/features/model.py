@@ -55,13 +55,14 @@ def envelope_places(rate_hz: float, size: int) -> int:
     return places if ENVELOPE_PLACES <= places < size else 0
 
 
-def bursts(x: Values, smooth: Values) -> Mask:
-    """Return where a burst begins: where x rises over its envelope by a share of what it varies."""
-    above = x - smooth
+def bursts(above: Values, floor: Values) -> Mask:
+    """Return where a burst begins: where x - e rises over a share of what it varies.
+
+    None does where it varies by no more than ``floor``: that is rounding.
+    """
     ordered = np.sort(above, axis=-1)
-    last = x.shape[-1] - 1
+    last = above.shape[-1] - 1
     spread = ordered[:, int(0.95 * last)] - ordered[:, int(0.05 * last)]
-    floor = 1e-6 * np.abs(x).max(axis=-1)
     return rises(above > np.where(spread > floor, BURST_SHARE * spread, np.inf)[:, None])
 
 
@@ -97,16 +98,16 @@ def _burst_values(window: Window) -> Values:
     moves = high - low > 1e-6 * np.abs(high)
     line = np.where(moves, low + BURST_SHARE * (high - low), np.inf)
     over = smooth > line[:, None]
-    begins = bursts(x, smooth)
-    count = np.count_nonzero(begins, axis=-1).astype(np.float64)
     above = x - smooth
+    begins = bursts(above, 1e-6 * np.maximum(-window.ordered[:, 0], window.ordered[:, -1]))
+    count = begins.sum(axis=-1).astype(np.float64)
     above = above - (above.sum(axis=-1) / window.size)[:, None]
     spread = np.sqrt((above * above).sum(axis=-1) / window.size)
     seconds = window.size / rate_hz
     return columns(
         np.where(moves, ratio(high - low, high), 0.0),
-        np.count_nonzero(over, axis=-1) / window.size,
-        np.count_nonzero(rises(over), axis=-1) / seconds,
+        over.sum(axis=-1) / window.size,
+        rises(over).sum(axis=-1) / seconds,
         count / seconds,
         _irregularity(begins, count),
         np.where(spread > 1e-6 * np.abs(window.mean), ratio(spread, window.std), 0.0),
@@ -114,17 +115,13 @@ def _burst_values(window: Window) -> Values:
 
 
 def _irregularity(begins: Mask, count: Values) -> Values:
-    """Return the coefficient of variation of the steps between true places; sums of integers."""
-    places = np.arange(1, begins.shape[-1] + 1)
-    marked = np.where(begins, places, 0)
-    before = np.zeros_like(marked)
-    before[:, 1:] = np.maximum.accumulate(marked, axis=-1)[:, :-1]
-    steps = np.where(begins & (before > 0), places - before, 0)
-    number = np.maximum(count - 1, 1.0)
-    mean = steps.sum(axis=-1) / number
-    square = (steps * steps).sum(axis=-1) / number
-    spread = np.sqrt(np.maximum(square - mean * mean, 0.0))
-    return np.where(count >= 3, ratio(spread, mean), 0.0)
+    """Return the coefficient of variation of the steps between true places, from whole numbers."""
+    found = np.zeros(len(begins))
+    for place in np.flatnonzero(count >= 3):
+        steps = np.diff(np.flatnonzero(begins[place]))
+        mean = steps.sum() / len(steps)
+        found[place] = np.sqrt(max((steps * steps).sum() / len(steps) - mean * mean, 0.0)) / mean
+    return found
 
 
 BURSTS = Group(_bursting, _burst_values)
@@ -252,7 +249,8 @@ def layer_count(
             Reason.TOO_SLOW,
         )
     row = x[None, :]
-    places = np.flatnonzero(bursts(row, envelope(row, _places(2 * token_s, rate_hz)))[0])
+    above = row - envelope(row, _places(2 * token_s, rate_hz))
+    places = np.flatnonzero(bursts(above, 1e-6 * np.abs(row).max(axis=-1))[0])
     steps = np.diff(places)
     if len(steps) < 3:
         raise UnavailableError("no bursts in this trace", Reason.TOO_FEW_SAMPLES)

@@ -4,7 +4,6 @@ Knows nothing of frequencies or of what ran.
 """
 
 from functools import lru_cache
-from itertools import chain
 
 import numpy as np
 
@@ -15,10 +14,8 @@ from lydite.evidence.power.features.feature import (
     Group,
     Window,
     columns,
-    longest,
     middle,
     ratio,
-    rises,
     whole_steps,
 )
 from lydite.evidence.power.trace import Values
@@ -165,18 +162,24 @@ def _runs(_rate_hz: float, _size: int) -> list[Feature]:
 
 
 def _run_values(window: Window) -> Values:
+    size, rate_hz = window.size, window.rate_hz
     high = window.x > middle(window)[:, None]
-    parts = []
-    for mask in (high, ~high):
-        count = np.count_nonzero(rises(mask), axis=-1).astype(np.float64)
-        inside = np.count_nonzero(mask, axis=-1).astype(np.float64)
-        parts.append((count, inside, longest(mask)))
-    seconds = window.size / window.rate_hz
-    runs = chain.from_iterable(
-        (ratio(inside, count) / window.rate_hz, most / window.rate_hz)
-        for count, inside, most in parts
+    begins = np.ones_like(high)
+    np.not_equal(high[:, 1:], high[:, :-1], out=begins[:, 1:])
+    places = np.arange(size)
+    lengths = places - np.maximum.accumulate(np.where(begins, places, 0), axis=-1) + 1
+    inside = high.sum(axis=-1).astype(np.float64)
+    runs = (begins & high).sum(axis=-1).astype(np.float64)
+    others = begins.sum(axis=-1) - runs
+    longest = (lengths * high).max(axis=-1), (lengths * ~high).max(axis=-1)
+    return columns(
+        inside / size,
+        runs / (size / rate_hz),
+        ratio(inside, runs) / rate_hz,
+        longest[0] / rate_hz,
+        ratio(size - inside, others) / rate_hz,
+        longest[1] / rate_hz,
     )
-    return columns(parts[0][1] / window.size, parts[0][0] / seconds, *runs)
 
 
 RUNS = Group(_runs, _run_values)
