@@ -4,7 +4,7 @@ import hashlib
 import tracemalloc
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from lydite.errors import Reason, Refusal
@@ -190,3 +190,35 @@ def test_nothing_is_done_to_the_logs_before_a_signature_is_verified() -> None:
 
 def fields(evidence: claims.Claims) -> dict[str, object]:
     return {name: getattr(evidence.head, name) for name in claims.Head.__struct_fields__}
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(records().filter(lambda each: b"with blank" not in each), min_size=2, max_size=9),
+    st.data(),
+)
+def test_the_altered_entry_is_named_in_both_forms(listed: list[bytes], data: st.DataObject) -> None:
+    target = followed(listed)
+    plain = [n for n, each in enumerate(listed) if each[4:24] != bytes(20)]
+    assume(plain)
+    at = data.draw(st.sampled_from(plain))
+    bent = bytearray(listed[at])
+    digest = bent.index(b":\0") + 2
+    bent[digest] ^= 1
+    altered = [*listed[:at], bytes(bent), *listed[at + 1 :]]
+    for form, log in (("binary", b"".join(altered)), ("ascii", text_of(altered))):
+        found = ima.diagnose(log, form, Place(0, bytes(32)), target)  # type: ignore[arg-type]
+        assert found.reason is Reason.IMA_TEXT_MISMATCH
+        assert f"IMA entry {at + 1} " in found.where
+
+
+def test_a_legacy_entry_is_stepped_over_when_an_altered_one_is_sought() -> None:
+    path = b"/usr/bin/tool-1"
+    digest = hashlib.sha1(b"x").digest()
+    mark = hashlib.sha1(digest + path.ljust(256, b"\0")).digest()
+    legacy = (10).to_bytes(4, "little") + mark + b"\3\0\0\0ima" + digest
+    legacy += len(path).to_bytes(4, "little") + path
+    good = entry(NAMES[0], FILES[NAMES[0]])
+    bent = good[:10] + bytes([good[10] ^ 1]) + good[11:]
+    found = ima.diagnose(legacy + good + bent, "binary", Place(0, bytes(32)), bytes(32))
+    assert "IMA entry 3 " in found.where
