@@ -94,7 +94,7 @@ def test_the_declared_model_is_inside(auditor: TransformersEngine) -> None:
 
 
 def test_a_planted_regression_is_outside_and_named(auditor: TransformersEngine) -> None:
-    found = checked(auditor, "off-by-one-context")
+    found = checked(auditor, "off-by-one-context", count=16)
     assert found.outcome is Outcome.OUTSIDE
     assert named(found)[0] == causes.POSITION
 

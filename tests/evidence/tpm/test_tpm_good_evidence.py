@@ -158,6 +158,19 @@ def test_one_byte_of_the_engine_is_caught_and_named() -> None:
     assert stranger.got == other.hex()
 
 
+def test_a_program_that_is_called_a_buffer_stays_a_program() -> None:
+    """The template's name is not hashed, and a policy may let every keyring pass."""
+    evil = b"\3 evil"
+    digest = hashlib.sha256(evil).digest()
+    known = {"ima": {"ignored_keyrings": ["*"], "log_hash_alg": "sha1", "dm_policy": None}}
+    for name, told in (("/usr/bin/evil", evil), (".ima", b"\3 something else")):
+        machine, issued = Machine(), challenge()
+        machine.records.append(entry(name, digest, form="ima-buf", last=(told,)))
+        evidence, policy = machine.claims(issued), machine.policies(runtime_policy(**known))
+        finding = verifier.verify(evidence, policy, issued, NOW)
+        assert (finding.tier, finding.reason) == (Tier.WARNING, Reason.IMA_UNKNOWN_FILE)
+
+
 def test_entries_behind_the_quote_are_left_for_the_next_time() -> None:
     machine, issued = Machine(), challenge()
     machine.tail = [entry("/usr/bin/late", hashlib.sha256(b"late").digest())]

@@ -750,6 +750,12 @@ def a_command_that_starts_another_kernel() -> object:
 
 
 @refuses("boot.cmdline")
+def a_command_that_starts_no_linux() -> object:
+    line = b"multiboot2 /evil"
+    return logged(*GENUINE, event(1, 8, events.IPL, b"grub_cmd: " + line + b"\0", line))
+
+
+@refuses("boot.cmdline")
 def a_command_line_of_another_type_of_event() -> object:
     return logged(*GENUINE, event(1, 8, 0x7, b"", b"/vmlinuz init=/bin/sh"))
 
@@ -1061,6 +1067,15 @@ def a_register_extended_beside_the_list() -> object:
 def a_key_loaded_into_the_kernel() -> object:
     digest = hashlib.sha256(b"key").digest()
     return ran(entry(".ima", digest, form="ima-buf", last=(b"key",)))
+
+
+@refuses("ima.template")
+def a_template_that_takes_another_field_for_the_name() -> object:
+    data = b"".join(
+        len(each).to_bytes(4, "little") + each
+        for each in (b"sha256:\0" + DIGEST, b"/excused\0", b"/evil\0")
+    )
+    return ran(record("d-ng|evmsig|n-ng", data))
 
 
 @refuses("ima.length")

@@ -27,7 +27,8 @@ FILES_LOG = Path("/sys/kernel/security/ima/binary_runtime_measurements")
 EK_CERTIFICATES = {"rsa": 0x01C00002, "ecc": 0x01C0000A}
 _EK_POLICY = bytes.fromhex("837197674484b3f81a90cc8d46a5d724fd52d76e06520b64f2a1da1b331469aa")
 """Who knows the endorsement hierarchy's password may use the EK: the TCG's default templates."""
-_EK_ATTRIBUTES, _AK_ATTRIBUTES = 0x000300B2, 0x00050072
+_EK_ATTRIBUTES, _AK_ATTRIBUTES = 0x000300B2, 0x00050472
+"""Outside of dictionary attacks: the AK has no password, and a power cut would lock it out."""
 _NV_PIECE = 512
 _AT_ONCE = 8
 Kind = Literal["rsa", "ecc"]

@@ -14,7 +14,7 @@ from lydite.messages.cursor import Cursor
 
 NO_ACTION, SEPARATOR = 0x3, 0x4
 SPEC_ID, LOCALITY = b"Spec ID Event03\0", b"StartupLocality\0"
-MOST_BYTES, MOST_EVENTS, MOST_DATA = 1 << 24, 100_000, 1 << 22
+MOST_BYTES, MOST_EVENTS, MOST_DATA = 1 << 24, 5_000, 1 << 22
 REGISTERS = 24
 _NOWHERE = 0xFFFFFFFF
 LOCALITIES = (0, 3, 4)

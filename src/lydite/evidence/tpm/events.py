@@ -28,7 +28,10 @@ _ACTIONS = (
     b"Exit Boot Services Returned with Failure",
 )
 """What firmware says of itself in register 4; any other text there could be a program's."""
+_GLOBAL = bytes.fromhex("61dfe48bca93d211aa0d00e098032b8c")
+_IMAGE_SECURITY = bytes.fromhex("cbb219d73a3d9645a3bcdad00e67656f")
 _LINUX = ("linux ", "linuxefi ", "linux16 ")
+_OTHER_KERNELS = ("multiboot", "xen_", "kfreebsd", "knetbsd", "kopenbsd", "ntldr", "plan9")
 _CLOSED = (0, 2, 3)
 """Registers that nothing but firmware extends, and it no more once it said that it was done."""
 _FIRMWARE = 8
@@ -131,12 +134,13 @@ def config(log: Log, name: str) -> Variable | None:
     Raises:
         Refusal: the log has it twice (``boot.secure-boot``).
     """
+    vendor = _IMAGE_SECURITY if name in ("db", "dbx") else _GLOBAL
     found = [
         each
         for event in log.events
         if event.kind == VARIABLE_CONFIG and event.register == 7
         for each in [variable(event)]
-        if each.name == name
+        if (each.vendor, each.name) == (vendor, name)
     ]
     if len(found) > 1:
         raise Refusal(Reason.BOOT_SECURE_BOOT, f"variable {name}", "once", str(len(found)))
@@ -200,6 +204,8 @@ def command_lines(log: Log) -> tuple[tuple[Event, str], ...]:
         if event.kind != IPL:
             raise Refusal(Reason.BOOT_CMDLINE, event.where, "a boot loader's text")
         text = command(event).decode("utf-8", "replace")
+        if text.startswith(_OTHER_KERNELS):
+            raise Refusal(Reason.BOOT_CMDLINE, event.where, "a kernel of Linux", text)
         start = next((each for each in _LINUX if text.startswith(each)), None)
         if start is not None:
             found.append((event, text.removeprefix(start)))

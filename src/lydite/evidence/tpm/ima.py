@@ -5,9 +5,10 @@ read with care (``template``) and judged (``judge``). What lies behind the first
 the register is not attested, and not looked at. Knows nothing of quotes.
 """
 
+import functools
 import hashlib
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Literal, NamedTuple
 
 from lydite.errors import Reason, Refusal
@@ -155,35 +156,68 @@ def extension(entry: Entry, bank: str) -> bytes:
     return template.template_hash(entry.data, bank)
 
 
-def entries(log: bytes, form: Form, count: int) -> list[Entry]:
-    """Return all entries, of which ``count`` came before."""
-    if form == "binary":
-        return [entry for entry, _ in template.binary(log, count + 1)]
-    lines = log.split(b"\n")[:-1]
-    return [template.ascii_entry(line, count + 1 + n) for n, line in enumerate(lines)]
-
-
 def diagnose(log: bytes, form: Form, start: Place, target: bytes) -> Refusal:
     """Return why a list does not lead to a register, as precisely as it can be told.
 
     The SHA-1 column, which the fast pass does not read, names an entry that was altered without it.
     """
-    count = start.entries
-    for entry in entries(log, form, count):
-        count = entry.number
-        if not entry.violated and not _is_marked(entry):
-            expected = entry.mark.hex()
-            got = hashlib.sha1(entry.data).hexdigest()
-            return Refusal(Reason.IMA_TEXT_MISMATCH, where(count, entry.name), expected, got)
-    if count == start.entries and not start.entries:
+    odd, count = _odd_binary(log) if form == "binary" else _odd_text(log)
+    for number, entry in odd:
+        made = entry(start.entries + number)
+        if not made.violated and made.mark != hashlib.sha1(made.data).digest():
+            at = where(made.number, made.name)
+            got = hashlib.sha1(made.data).hexdigest()
+            return Refusal(Reason.IMA_TEXT_MISMATCH, at, made.mark.hex(), got)
+    if not count and not start.entries:
         return Refusal(Reason.IMA_MISSING, "IMA list", "entries", "none")
-    got = f"no place of {count} entries: some are missing, moved or repeated, or are not listed"
+    total = start.entries + count
+    got = f"no place of {total} entries: some are missing, moved or repeated, or are not listed"
     return Refusal(Reason.IMA_REPLAY, "IMA list", target.hex(), got)
 
 
-def _is_marked(entry: Entry) -> bool:
-    """Say whether the SHA-1 column fits; a kernel hashes the legacy form in another way."""
-    return entry.mark == hashlib.sha1(entry.data).digest()
+_Odd = list[tuple[int, Callable[[int], Entry]]]
+"""Entries whose SHA-1 does not fit at first sight, by number, and how to read each with care."""
+
+
+def _odd_binary(log: bytes) -> tuple[_Odd, int]:
+    odd: _Odd = []
+    at, count, size = 0, 0, len(log)
+    while at + _MARK.size <= size:
+        count += 1
+        mark, letters = _MARK.unpack_from(log, at)
+        body = at + _MARK.size + letters
+        begin = body + 4
+        then = begin + int.from_bytes(log[body:begin], "little")
+        if then > size or hashlib.sha1(log[begin:then]).digest() != mark:
+            odd.append((count, functools.partial(_entry_at, log, at)))
+            if log[at + 28 : body] == b"ima":  # has no length of its data
+                then = begin + 20 + int.from_bytes(log[body + 20 : begin + 20], "little")
+        at = then
+    return odd, count
+
+
+def _entry_at(log: bytes, at: int, number: int) -> Entry:
+    return next(template.binary(log, number, at))[0]
+
+
+_MARK = struct.Struct("<4x20sI")
+
+
+def _odd_text(log: bytes) -> tuple[_Odd, int]:
+    odd: _Odd = []
+    lines = log.split(b"\n")[:-1]
+    for count, line in enumerate(lines, 1):
+        try:
+            _, mark, form, digest, path = line.split(b" ")
+            name, _, digits = digest.rpartition(b":")
+            spelt = bytes.fromhex(digits.decode("ascii"))
+            data = template.plain_data(spelt, name.decode("ascii"), path, 2)
+            fits = form == b"ima-ng" and hashlib.sha1(data).hexdigest().encode() == mark
+        except ValueError:
+            fits = False
+        if not fits:
+            odd.append((count, functools.partial(template.ascii_entry, line)))
+    return odd, len(lines)
 
 
 def only_one_bank(log: bytes, form: Form, start: bytes, target: bytes) -> bool:
@@ -194,3 +228,11 @@ def only_one_bank(log: bytes, form: Form, start: bytes, target: bytes) -> bool:
         if value == target:
             return True
     return False
+
+
+def entries(log: bytes, form: Form, count: int) -> list[Entry]:
+    """Return all entries, of which ``count`` came before."""
+    if form == "binary":
+        return [entry for entry, _ in template.binary(log, count + 1)]
+    lines = log.split(b"\n")[:-1]
+    return [template.ascii_entry(line, count + 1 + n) for n, line in enumerate(lines)]

@@ -61,23 +61,33 @@ def _keys(pems: tuple[str, ...]) -> dict[bytes, Key]:
     """Return keys by what the kernel calls them: the end of their subject key identifier."""
     keys: dict[bytes, Key] = {}
     for pem in pems:
-        key = _key(pem.encode())
-        if not isinstance(key, Key):
-            raise FormatError("runtime policy: a verification key that is neither RSA nor EC")
-        if isinstance(key, rsa.RSAPublicKey):
-            form = serialization.PublicFormat.PKCS1
-            spelt = key.public_bytes(serialization.Encoding.DER, form)
-        else:
-            point = serialization.PublicFormat.UncompressedPoint
-            spelt = key.public_bytes(serialization.Encoding.X962, point)
-        keys[hashlib.sha1(spelt).digest()[-4:]] = key
+        key, name = _key(pem.encode())
+        keys[(name or _identifier(key))[-4:]] = key
     return keys
 
 
-def _key(pem: bytes) -> object:
+def _identifier(key: Key) -> bytes:
+    if isinstance(key, rsa.RSAPublicKey):
+        form = serialization.PublicFormat.PKCS1
+        spelt = key.public_bytes(serialization.Encoding.DER, form)
+    else:
+        point = serialization.PublicFormat.UncompressedPoint
+        spelt = key.public_bytes(serialization.Encoding.X962, point)
+    return hashlib.sha1(spelt).digest()
+
+
+def _key(pem: bytes) -> tuple[Key, bytes | None]:
+    """Return a key, and the identifier that its certificate gives it, if it came in one."""
+    name = None
     try:
         if b"CERTIFICATE" in pem:
-            return x509.load_pem_x509_certificate(pem).public_key()
-        return serialization.load_pem_public_key(pem)
-    except ValueError as error:
+            certificate = x509.load_pem_x509_certificate(pem)
+            key: object = certificate.public_key()
+            name = certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+        else:
+            key = serialization.load_pem_public_key(pem)
+    except (ValueError, x509.ExtensionNotFound) as error:
         raise FormatError(f"runtime policy: verification key: {error}") from error
+    if not isinstance(key, Key):
+        raise FormatError("runtime policy: a verification key that is neither RSA nor EC")
+    return key, None if name is None else name.digest

@@ -4,6 +4,7 @@ An entry that cannot be honest is refused; a file that nobody listed is counted 
 nothing of registers.
 """
 
+import hashlib
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -79,7 +80,14 @@ class Judge:
             self._file(entry)
 
     def _is_buffer(self, entry: Entry) -> bool:
-        return entry.template == "ima-buf" or bool(entry.buffer)
+        """Say whether an entry is one of a key or of critical data, and not only called so.
+
+        The template's name is not hashed: a signed file, too, has three fields. But a buffer is
+        what its digest is of, and its name is no path.
+        """
+        if not entry.buffer or entry.name.startswith("/"):
+            return False
+        return hashlib.new(entry.hash_name, entry.buffer).digest() == entry.digest
 
     def _aggregate(self, entry: Entry) -> None:
         self.booted += 1

@@ -123,8 +123,14 @@ def entry(number: int, register: int, mark: bytes, template: str, data: bytes) -
 
 
 def _split(template: str, data: bytes, number: int) -> dict[str, bytes]:
+    """Return an entry's fields; digest and name come first in all templates.
+
+    The template's name is not hashed, so whoever writes the list may change it: no choice of it may
+    make another field the digest or the name.
+    """
     names = TEMPLATES.get(template) or tuple(template.split("|"))
-    if not set(names) <= _FIELDS or len(set(names)) != len(names):
+    first = names[0] in ("d-ng", "d-ngv2") and names[1:2] == ("n-ng",)
+    if not first or not set(names) <= _FIELDS or len(set(names)) != len(names):
         raise Refusal(Reason.IMA_TEMPLATE, where(number), "a known template", repr(template))
     cursor = Cursor(data, where(number), Reason.IMA_TEMPLATE, little=True)
     fields = {name: cursor.sized(len(data), Reason.IMA_TEMPLATE, 4) for name in names}
