@@ -234,6 +234,19 @@ def test_what_is_no_series_of_numbers_is_refused(raw: Raw) -> None:
         take_in_series(raw)
 
 
+def test_a_refused_channel_is_left_out_and_counted_where_that_is_asked() -> None:
+    good = Raw(channel=POWER, times=steady(50), values=watts(50), unit="W")
+    wrong = Raw(channel="gpu_busy", times=steady(50), values=np.linspace(0, 100, 50), unit="1")
+    with pytest.raises(FormatError):
+        take_in("x", [good, wrong])
+    trace = take_in("x", [good, wrong], leave_out=True)
+    assert list(trace.series) == [POWER]
+    assert trace.counted == {"gpu_busy/wrong-unit": 50}
+    with pytest.raises(FormatError) as caught:
+        take_in("x", [wrong], leave_out=True)
+    assert caught.value.reason is Reason.TOO_FEW_SAMPLES
+
+
 def test_a_channel_given_twice_is_refused() -> None:
     raw = Raw(channel=POWER, times=steady(9), values=watts(9), unit="W")
     with pytest.raises(FormatError, match="twice"):

@@ -1,6 +1,7 @@
 """Traces are stored whole or not at all, found again bit for bit, and never silently damaged."""
 
-import multiprocessing
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,9 @@ from hypothesis import strategies as st
 
 pytest.importorskip("pyarrow")
 pytest.importorskip("duckdb")
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from lydite.errors import ConfigurationError, FormatError, Reason
 from lydite.evidence.power.channels import CHANNELS
@@ -70,25 +74,38 @@ def test_the_same_trace_twice_is_one_trace(tmp_path: Path) -> None:
     assert len(archive.names()) == 2
 
 
-def _store(directory: Path, seeds: list[int]) -> None:
-    for seed in seeds:
-        Archive(directory).add(labelled(seed))
+WRITER = """
+import sys
+from pathlib import Path
+import numpy as np
+from lydite.evidence.power.channels import CHANNELS
+from lydite.evidence.power.trace import Series, Trace
+from lydite.monitor.store.archive import Archive
+from lydite.monitor.store.entry import Labelled, Origin
+
+for seed in map(int, sys.argv[2:]):
+    times = np.arange(1000, dtype=np.int64) * 10**7
+    watts = np.random.default_rng(seed).uniform(100, 700, 1000)
+    trace = Trace("x", {"power_instant_w": Series(CHANNELS["power_instant_w"], times, watts)})
+    origin = Origin(source="x", licence="MIT", redistribute=True)
+    given = Labelled(trace=trace, labels={"session": str(seed)}, origin=origin)
+    Archive(Path(sys.argv[1])).add(given)
+"""
 
 
 def test_many_writers_lose_nothing(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("fork")
-    writers = [
-        context.Process(target=_store, args=(tmp_path, list(range(k, k + 6)))) for k in range(4)
-    ]
-    for writer in writers:
-        writer.start()
-    for writer in writers:
-        writer.join(60)
-    assert [writer.exitcode for writer in writers] == [0] * 4
+    """Four processes, of which each seed is written by two or more."""
+    command = [sys.executable, "-c", WRITER, str(tmp_path)]
+    writers = [subprocess.Popen([*command, *map(str, range(k, k + 6))]) for k in range(4)]
+    assert [writer.wait(120) for writer in writers] == [0] * 4
     archive = Archive(tmp_path)
+    found = {entry.labels["session"]: name for name, entry in archive.entries()}
+    assert set(found) == set(map(str, range(9)))
     assert len(archive.names()) == 9
-    assert all(same(archive.load(name), trace(int(entry.labels["session"][4:])))
-               for name, entry in archive.entries())  # fmt: skip
+    for seed, name in found.items():
+        watts = np.random.default_rng(int(seed)).uniform(100, 700, 1000)
+        read = archive.load(name).series["power_instant_w"].values
+        np.testing.assert_array_equal(read, watts)
     assert not list(tmp_path.rglob(".new-*"))
 
 
@@ -142,6 +159,18 @@ def test_a_huge_footer_is_refused_before_it_is_read(tmp_path: Path) -> None:
     with pytest.raises(FormatError) as caught:
         samples.read(path)
     assert caught.value.reason is Reason.TOO_LARGE
+
+
+def test_too_many_columns_or_other_ones_are_refused(tmp_path: Path) -> None:
+    wide = tmp_path / "wide.parquet"
+    pq.write_table(pa.table({f"c{i}": [1.0] for i in range(1500)}), wide)
+    with pytest.raises(FormatError) as caught:
+        samples.open_parquet(wide)
+    assert caught.value.reason is Reason.TOO_LARGE
+    other = tmp_path / "other.parquet"
+    pq.write_table(pa.table({"a": [1.0], "b": [2.0]}), other)
+    with pytest.raises(FormatError, match="columns a, b"):
+        samples.read(other)
 
 
 def test_labels_and_marks_are_checked(tmp_path: Path) -> None:

@@ -123,8 +123,13 @@ class Raw:
 Counted = Counter[Fault]
 
 
-def take_in(device: str, raws: Iterable[Raw], limits: Limits | None = None) -> Trace:
+def take_in(
+    device: str, raws: Iterable[Raw], limits: Limits | None = None, *, leave_out: bool = False
+) -> Trace:
     """Return the trace of ``raws``, with every fault counted under ``channel/fault``.
+
+    With ``leave_out`` a channel that is refused is left out, and its samples are counted under
+    ``channel/reason``.
 
     Raises:
         FormatError: a channel is unknown or given twice, or refused (``take_in_series``), or
@@ -132,10 +137,18 @@ def take_in(device: str, raws: Iterable[Raw], limits: Limits | None = None) -> T
     """
     series: dict[str, Series] = {}
     counted: dict[str, int] = {}
+    seen: set[str] = set()
     for raw in raws:
-        if raw.channel in series:
+        if raw.channel in seen:
             raise FormatError(f"{raw.channel}: given twice")
-        one, faults = take_in_series(raw, limits)
+        seen.add(raw.channel)
+        try:
+            one, faults = take_in_series(raw, limits)
+        except FormatError as error:
+            if not leave_out:
+                raise
+            counted[f"{raw.channel}/{error.reason}"] = len(raw.times)
+            continue
         counted |= {f"{raw.channel}/{fault}": number for fault, number in faults.items()}
         if one is not None:
             series[raw.channel] = one

@@ -1,7 +1,8 @@
 """What a campaign leaves in a folder, as a trace a block: labels, phases, tokens and origin.
 
 Reads ``manifest.json`` and the tables beside it, each checked against its digest in the manifest. A
-rehearsal comes in as synthetic. Knows nothing of how blocks are run.
+rehearsal comes in as synthetic; a channel that is refused in a block is left out of it and counted.
+Knows nothing of how blocks are run.
 """
 
 import hashlib
@@ -89,7 +90,7 @@ def traces(
         if not raws:
             continue  # the sampler was off, as the block's labels say
         try:
-            trace = take_in(device, raws)
+            trace = take_in(device, raws, leave_out=True)
         except FormatError as error:
             raise FormatError(f"block {block['block']}: {error}", error.reason) from error
         labels = _labels(manifest, block, rows["events"])
