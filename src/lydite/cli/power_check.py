@@ -8,7 +8,9 @@ import argparse
 from datetime import UTC, datetime
 from pathlib import Path
 
+from lydite.appraisal import legitimacy
 from lydite.appraisal import telemetry as appraisal
+from lydite.appraisal.legitimacy import Legitimacy
 from lydite.appraisal.report import Fact, Report
 from lydite.appraisal.telemetry import Advice
 from lydite.cli import power_log, power_runs
@@ -42,6 +44,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="of the run, from its start (default: the reference's longest that it reaches)",
     )
     parser.add_argument(
+        "--prior",
+        type=float,
+        default=0.98,
+        metavar="P",
+        help="how probable an honest provider is taken to be before telemetry",
+    )
+    parser.add_argument(
         "--log", type=Path, metavar="FILE", help="signed findings for disputes: read, and added to"
     )
     parser.add_argument("--key", type=Path, metavar="FILE", help="signs the log")
@@ -58,6 +67,8 @@ def run(arguments: argparse.Namespace) -> int:
     """
     if (arguments.log is None) != (arguments.key is None):
         raise ConfigurationError("--log and --key go together")
+    if not 0.0 < arguments.prior < 1.0:
+        raise ConfigurationError(f"--prior {arguments.prior}: expected between 0 and 1")
     given = power_runs.load(arguments.declared, arguments.trace)
     work, known = given.work, power_runs.site(arguments.site, given.work)
     horizon = _horizon(arguments.horizon, known, work)
@@ -72,7 +83,8 @@ def run(arguments: argparse.Namespace) -> int:
         if record.predicate.provider == work.provider and record.predicate.finding.reference == own
     ]
     advice = appraisal.advise(appraisal.DEFAULT, known, [*earlier, finding])
-    report = _report(work, known, finding, advice)
+    honest = legitimacy.probability(known, [*earlier, finding], arguments.prior)
+    report = _report(work, known, finding, advice, honest)
     print(encode(report).decode() if arguments.json else render(report))
     return report.tier.exit_code
 
@@ -112,7 +124,9 @@ def _keep(arguments: argparse.Namespace, given: Run, finding: Finding) -> Log:
     return past
 
 
-def _report(work: Claims, known: Reference, finding: Finding, advice: Advice) -> Report:
+def _report(
+    work: Claims, known: Reference, finding: Finding, advice: Advice, honest: Legitimacy
+) -> Report:
     site = f"site {known.site}" if known.site else "no calibrated site"
     facts = [
         ("declared", f"{work.model} on {work.gpus} x {work.gpu}"),
@@ -122,6 +136,7 @@ def _report(work: Claims, known: Reference, finding: Finding, advice: Advice) ->
         *_rows(finding),
         ("sessions", str(advice.sessions)),
         ("E of telemetry, weighed", f"10^{advice.log10_e_milli / 1000:.2f}"),
+        ("P(as declared)", f"{honest.probability:.3f}, from a prior of {honest.prior:g}"),
         ("rate of audits", f"{advice.epsilon_ppm / 10_000:g} %"),
     ]
     return Report(
