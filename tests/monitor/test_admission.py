@@ -116,6 +116,32 @@ def test_whatever_comes_what_is_kept_is_a_series_and_the_rest_is_counted(
         Series(CHANNELS[channel], *builder.content()["d/0", channel])
 
 
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["power_instant_w", "energy_j", "sm_active", "fan_speed", "gpu_busy"]),
+            st.integers(-(10**8), 2 * 10**9),
+            st.sampled_from([0.0, 0.5, 1.0, 4e6, math.nan]),
+        ),
+        max_size=80,
+    ),
+    st.sampled_from([0, 10 * MS, 400 * MS]),
+)
+def test_the_short_way_through_a_gate_ends_where_the_long_one_does(
+    steps: list[tuple[str, int, float]], period_ns: int
+) -> None:
+    channels = dict.fromkeys(["power_instant_w", "energy_j", "sm_active", "gpu_busy"], period_ns)
+    t_ns, readings = 0, []
+    for channel, step, value in steps:
+        t_ns = max(0, t_ns + step)
+        readings.append(Reading(channel, t_ns, value))
+    tallies = Tally(), Tally()
+    long_way, short_way = (Gate(tally, channels, ["gpu_busy"]) for tally in tallies)
+    obvious = [kept for each in readings if (kept := long_way.admit(each)) is not None]
+    assert short_way.admit_all(readings) == obvious
+    assert tallies[0].counts() == tallies[1].counts()
+
+
 @given(st.lists(st.tuples(st.integers(1, 10**10), st.floats(0, 1e3)), max_size=80))
 def test_what_a_gate_let_through_goes_through_unchanged_again(
     steps: list[tuple[int, float]],

@@ -108,6 +108,7 @@ ATTACKS: dict[str, Attack] = {
     "a run that goes on after its end": lambda d: edited(d, run=run_of(d, 2)),
     "another self-check": lambda d: edited(d, selfcheck="0" * 64),
     "the self-check taken away": lambda d: next(d.glob("sensors-*.json")).unlink(),
+    "a statement that does not end": lambda d: (d / "00000002.json").write_bytes(b" " * (1 << 18)),
     "more said of it": lambda d: edited(d, length=1),
 }
 

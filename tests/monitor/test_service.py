@@ -12,7 +12,7 @@ from lydite.messages import sensors
 from lydite.monitor import chain
 from lydite.monitor.bursts import Command, play
 from lydite.monitor.metrics import Server
-from lydite.monitor.readings import Reading, Source
+from lydite.monitor.readings import Mishap, Reading, Source
 from lydite.monitor.service import Monitor
 from lydite.monitor.settings import Selfcheck, Settings
 from lydite.monitor.sources.nvml import NvmlSource
@@ -136,6 +136,11 @@ class Stepped(SystemTiming):
     def unix_us(self) -> int:
         self.looks += 1
         return super().unix_us() + (3_600_000_000 if self.looks > 2 else 0)
+
+
+def test_every_mishap_is_explained_to_whoever_reads_a_segment() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "monitor.md").read_text(encoding="utf-8")
+    assert not [each.value for each in Mishap if f"`{each.value}`" not in page]
 
 
 def test_a_clock_that_was_set_is_counted(tmp_path: Path) -> None:

@@ -24,6 +24,9 @@ from lydite.signing.dsse import PublicKey, digest, key_id, open_envelope
 from lydite.tlog import disk
 
 OPEN = "open.json"
+MAX_ENVELOPE_BYTES = 1 << 17
+MAX_COLUMNS_BYTES = 1 << 28
+MAX_REPORT_BYTES = 1 << 20
 SUBJECT = "columns"
 
 
@@ -115,10 +118,8 @@ def walk(directory: Path, key: PublicKey) -> Iterator[tuple[Link, columns.Conten
     before: Link | None = None
     count = len(indices(directory))
     for index in range(count):
-        envelope = disk.read(statement_path(directory, index))
-        samples = disk.read(columns_path(directory, index))
-        if envelope is None or samples is None:
-            raise VerificationError(Reason.BROKEN_CHAIN, f"segment {index} is missing")
+        envelope = _read(statement_path(directory, index), MAX_ENVELOPE_BYTES)
+        samples = _read(columns_path(directory, index), MAX_COLUMNS_BYTES)
         try:
             before, content = verify_segment(envelope, samples, key, before)
         except FormatError as error:
@@ -223,6 +224,19 @@ def opened(directory: Path) -> Opened | None:
     return None if data is None else decode(data, Opened, limit=1 << 12)
 
 
+def _read(path: Path, limit: int) -> bytes:
+    """Return a file of at most ``limit`` bytes: what a stranger's directory may make us hold."""
+    with disk.failures(f"read {path.name}"):
+        try:
+            with path.open("rb") as file:
+                data = file.read(limit + 1)
+        except FileNotFoundError as error:
+            raise VerificationError(Reason.BROKEN_CHAIN, f"{path.name} is missing") from error
+    if len(data) > limit:
+        raise FormatError(f"{path.name} is longer than {limit} bytes", Reason.TOO_LARGE)
+    return data
+
+
 def _check_order(said: Predicate, before: Link | None) -> None:
     index = 0 if before is None else before.said.index + 1
     digest_before = None if before is None else before.digest.hex()
@@ -264,10 +278,10 @@ def _check_report(directory: Path, said: Predicate) -> None:
     """Check that the self-check's report is there, and is the one that the segment names."""
     if said.selfcheck is None:
         return
-    report = disk.read(sensors_path(directory, said.selfcheck))
-    if report is None or hashlib.sha256(report).hexdigest() != said.selfcheck:
+    report = _read(sensors_path(directory, said.selfcheck), MAX_REPORT_BYTES)
+    if hashlib.sha256(report).hexdigest() != said.selfcheck:
         raise VerificationError(
-            Reason.BROKEN_CHAIN, f"segment {said.index}: the report of its self-check is not there"
+            Reason.BROKEN_CHAIN, f"segment {said.index}: the report of its self-check is another"
         )
     sensors.parse(report)
 

@@ -51,8 +51,8 @@ class Gathering:
     def take(self, chunks: Iterable[Chunk]) -> None:
         """Admit readings, in their order."""
         for number, readings in chunks:
-            for reading in readings:
-                self._take(number, reading)
+            for kept in self._gates[number].admit_all(readings):
+                self._keep(number, kept)
 
     def joules(self, number: int) -> float:
         """Return what a device's energy counter rose by, between its own updates."""
@@ -82,11 +82,8 @@ class Gathering:
             total.update(source.tally.counts())
         return total
 
-    def _take(self, number: int, reading: Reading) -> None:
+    def _keep(self, number: int, kept: Reading) -> None:
         source = self._sources[number]
-        kept = self._gates[number].admit(reading)
-        if kept is None:
-            return
         if self._builder.samples >= self._room:
             source.tally.add(Mishap.DISK_FULL)
             return

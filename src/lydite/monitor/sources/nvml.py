@@ -114,14 +114,16 @@ class NvmlSource:
         values = self._nvml.fields(self._wanted)
         t_ns = (now_ns + self._now_ns()) // 2  # the value is from within the call
         found = []
-        for place, (each, value) in enumerate(zip(self._fast, values, strict=True)):
-            if value.code != SUCCESS:
+        stamps = self._stamps
+        for place, (code, stamp_us, value) in enumerate(values):
+            channel, _, divisor = self._fast[place]
+            if code != SUCCESS:
                 self.tally.add(Mishap.NOT_READ)
                 continue
-            if value.stamp_us <= 0 or value.stamp_us < self._stamps[place]:
+            if stamp_us <= 0 or stamp_us < stamps[place]:
                 self.tally.add(Mishap.NO_STAMP)
-            self._stamps[place] = value.stamp_us
-            found.append(Reading(each.channel, t_ns, value.value / each.divisor))
+            stamps[place] = stamp_us
+            found.append(Reading(channel, t_ns, value / divisor))
         return found
 
     def _read_slow(self, now_ns: int) -> Sequence[Reading]:
