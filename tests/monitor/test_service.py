@@ -1,5 +1,6 @@
 """The whole monitor: from sources to sealed segments, with nothing on the way unaccounted for."""
 
+import sys
 import threading
 import urllib.request
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from lydite.errors import ConfigurationError, StorageError
+from lydite.errors import ConfigurationError, Reason, StorageError
 from lydite.messages import sensors
 from lydite.monitor import chain
 from lydite.monitor.bursts import Command, play
@@ -19,6 +20,7 @@ from lydite.monitor.sources.nvml import NvmlSource
 from lydite.monitor.sources.replay import Replay, made_up, open_recording
 from lydite.monitor.sources.simulated import CYCLE, Faults, Load, SimulatedNvml
 from lydite.monitor.timing import SystemTiming
+from lydite.monitor.trial import try_sources
 from lydite.signing.keys import Signer
 from tests.monitor.virtual import MS, SECOND, Scripted, VirtualTiming
 
@@ -47,6 +49,19 @@ def kept(directory: Path) -> list[Reading]:
         for (_, channel), (times, values) in content.items()
         for t_ns, value in zip(times, values, strict=True)
     ]
+
+
+def test_what_a_device_may_lack_is_no_fault_of_its_sensors() -> None:
+    timing = SystemTiming()
+    lacks = Faults(metrics=frozenset({60, 61, *range(40, 48)}))
+    nvml = SimulatedNvml(timing.now_ns, Load(CYCLE), lacks)
+    source = NvmlSource(nvml, 0, 10 * MS, timing.now_ns)
+    told = Settings(state="", key="", selfcheck=Selfcheck(seconds=2))
+    (report,) = try_sources(told, [source], timing)
+    channels = {each.channel for each in report.sensors}
+    assert "sm_active" in channels
+    assert not channels & {"nvlink_rx_bps", "nvjpg_active"}
+    assert not [each for each in report.sensors if each.reason is Reason.NOT_READ]
 
 
 def test_what_is_sampled_is_sealed_or_counted(tmp_path: Path) -> None:
@@ -233,6 +248,14 @@ def test_a_burst_command_is_switched_in_the_pattern() -> None:
     edges = play(burst, timing, (100, 50, 20))
     burst.close()
     assert [(edge.t_ns // MS, edge.on) for edge in edges] == [(0, True), (100, False), (150, True)]
+
+
+@pytest.mark.slow
+def test_the_load_of_matrix_products_is_switched_as_it_is_told() -> None:
+    burst = Command((sys.executable, "-m", "lydite.monitor.gemm", "cpu"))
+    edges = play(burst, VirtualTiming(100 * SECOND), (100, 50))
+    burst.close()
+    assert [edge.on for edge in edges] == [True, False]
 
 
 @pytest.mark.parametrize(

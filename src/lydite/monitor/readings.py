@@ -99,6 +99,8 @@ class Group(NamedTuple):
     Raises:
         UnavailableError: nothing can be read at present.
     """
+    optional: bool = False
+    """Whether a device may lack some of the channels, which only reading them shows."""
 
 
 class Source(Protocol):

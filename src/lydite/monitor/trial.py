@@ -82,9 +82,10 @@ class Trial:
                 builder.add(source.device, reading)
                 seen_ns[reading.channel] = reading.t_ns
         lanes = {channel: lane for (_, channel), lane in builder.content().items()}
-        offered = {name for group in source.groups for name in group.channels}
-        if source.clock == "recorded":
-            offered = set(lanes)
+        offered = set(lanes)
+        if source.clock == "monotonic":
+            sure = (group for group in source.groups if not group.optional)
+            offered |= {name for group in sure for name in group.channels}
         rise_w = float(self._settings.rise_w)
         return Watched(source.device, source.kind, lanes, sorted(offered), self._edges, rise_w)
 

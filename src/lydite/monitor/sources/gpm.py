@@ -47,7 +47,7 @@ class Activity:
 
     def group(self) -> Group:
         """Return how they are read."""
-        return Group("gpm", INTERVAL_NS, tuple(METRICS), self.read)
+        return Group("gpm", INTERVAL_NS, tuple(METRICS), self.read, optional=True)
 
     def read(self, _now_ns: int) -> Sequence[Reading]:
         """Close an interval and open the next."""

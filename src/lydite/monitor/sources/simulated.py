@@ -91,6 +91,8 @@ class Faults:
     lost_ns: int | None = None
     """From when on the device is gone."""
     no_stamps: bool = False
+    metrics: frozenset[int] = frozenset()
+    """Metrics of units that the device does not have."""
 
 
 class SimulatedNvml:
@@ -174,7 +176,7 @@ class SimulatedNvml:
         self.closed = True
 
     def _metric(self, metric: int, load: float) -> tuple[int, float]:
-        if metric in {36, 37, 46, 47}:  # fewer engines than there are ids
+        if metric in {36, 37, 46, 47} | self.faults.metrics:  # fewer engines than there are ids
             return NOT_SUPPORTED, 0.0
         if 20 <= metric < 30 or metric >= 60:
             return SUCCESS, 300 * load
