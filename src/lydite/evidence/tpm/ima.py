@@ -84,7 +84,7 @@ def _binary(
     unpack, size, get = head.unpack_from, head.size, known.get
     hasher, register = _HASHERS[bank], judge.register
     at, end, count, value = 0, len(log), start.entries, start.value
-    last = end - size
+    last, signed = end - size, head is _SIG_HEAD and bank == "sha256"
     while at < end:
         count += 1
         if at <= last:
@@ -92,6 +92,8 @@ def _binary(
             begin = at + size
             then = begin + data_length
             extended = get(log[begin:then])
+            if signed and extended is None:
+                extended = _signed(log, begin, then, known)
             if (
                 extended is not None
                 and found == name
@@ -109,6 +111,24 @@ def _binary(
         if value == target:
             return Replayed(Place(count, value), end - at)
     return None
+
+
+_SIZE = struct.Struct("<I").unpack_from
+
+
+def _signed(log: bytes, begin: int, then: int, known: Mapping[bytes, bytes]) -> bytes | None:
+    """Return what an entry with a signature extends by, if its digest and name are prepared.
+
+    They are the whole data of an entry of ``ima-ng``; a file that is listed needs no signature.
+    """
+    at = begin
+    for _ in range(2):
+        if at + 4 > then:
+            return None
+        at += 4 + _SIZE(log, at)[0]
+    if at + 4 > then or at + 4 + _SIZE(log, at)[0] != then or log[begin:at] not in known:
+        return None
+    return hashlib.sha256(log[begin:then]).digest()
 
 
 def _starts_signed(log: bytes) -> bool:
