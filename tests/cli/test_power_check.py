@@ -127,3 +127,26 @@ def test_a_trace_of_another_gpu_is_refused(tmp_path: Path) -> None:
     made, traces = world.run(LLAMA_70B, LLAMA_70B)
     other = [Trace("NVIDIA L4", traces[0].series), traces[1]]
     assert main(given(tmp_path, made, other)) == 1
+
+
+def test_a_log_of_disputes_is_checked_by_the_public_key_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log, key = tmp_path / "disputes.jsonl", keys.create(tmp_path / "verifier.key")
+    for session in ("job 1", "job 2"):
+        made, traces = world.run(LLAMA_70B, LLAMA_8B, session=session)
+        words = [*given(tmp_path, made, traces), "--log", str(log)]
+        assert main([*words, "--key", str(tmp_path / "verifier.key")]) == 3
+    capsys.readouterr()
+    words = ["power", "disputes", str(log), "--public", key.public.hex()]
+    assert main([*words, "--json"]) == 3
+    report = json.loads(capsys.readouterr().out)
+    assert {"name": "rate of audits", "value": "10 %"} in report["facts"]
+    assert main(words) == 3
+    assert "2 findings on provider" in capsys.readouterr().out
+    assert main([*words, "--provider", "nobody"]) == 4
+    assert main(["power", "disputes", str(log), "--public", "ab"]) == 2
+    assert main(["power", "disputes", str(log), "--public", "00" * 32]) == 1
+    assert main(["power", "disputes", str(tmp_path / "none"), "--public", "00" * 32]) == 2
+    log.write_bytes(log.read_bytes().splitlines()[1] + b"\n")
+    assert main(words) == 1

@@ -51,6 +51,7 @@ EXAMPLES = {
     "power demo": "lydite power demo --speed 60",
     "power calibrate": "lydite power calibrate --name hall-3 --run work-1.json=gpu-1.parquet"
     " --run work-2.json=gpu-2.parquet --out site.json",
+    "power disputes": "lydite power disputes disputes.jsonl --public KEY --site site.json",
     "power ledger": "lydite power ledger --declared work.json --trace gpu-0.parquet"
     " --site site.json",
     "power check": "lydite power check --declared work.json --trace gpu-0.parquet"

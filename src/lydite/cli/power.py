@@ -26,6 +26,7 @@ STEPS = {
     "plot": Step("power_plot", "draw a trace with its segments"),
     "calibrate": Step("power_calibrate", "make a site's reference from its honest runs"),
     "check": Step("power_check", "does telemetry fit the work that was declared for it?"),
+    "disputes": Step("power_disputes", "a log of signed findings, checked, and what it advises"),
     "ledger": Step("power_ledger", "measured joules against those that receipts explain"),
 }
 """By name, as one meets them."""

@@ -106,7 +106,7 @@ def _keep(arguments: argparse.Namespace, given: Run, finding: Finding) -> Log:
     if arguments.log is None:
         return Log((), None)
     signer = keys.load(arguments.key)
-    past = power_log.load(arguments.log, signer)
+    past = power_log.load(arguments.log, signer.public)
     now = datetime.now(UTC)
     record = telemetry.Record(
         subject=subject("declared work", given.declared),

@@ -13,6 +13,7 @@ from lydite.messages import telemetry
 from lydite.messages.canonical import encode
 from lydite.messages.telemetry import Record
 from lydite.signing import dsse
+from lydite.signing.dsse import PublicKey, key_id
 from lydite.signing.keys import Signer, sign_envelope
 
 
@@ -24,8 +25,8 @@ class Log(NamedTuple):
     """Digest of the last envelope."""
 
 
-def load(path: Path, signer: Signer) -> Log:
-    """Return a log's records, all of them signed by ``signer`` and none missing in between.
+def load(path: Path, key: PublicKey) -> Log:
+    """Return a log's records, all of them signed by ``key`` and none missing in between.
 
     Raises:
         ConfigurationError: the file cannot be read.
@@ -39,7 +40,7 @@ def load(path: Path, signer: Signer) -> Log:
     records: list[Record] = []
     head: str | None = None
     for number, line in enumerate(read(path).splitlines(), 1):
-        payload = dsse.open_envelope(line, {signer.keyid: signer.public}, [signer.keyid])
+        payload = dsse.open_envelope(line, {key_id(key): key}, [key_id(key)])
         record = telemetry.parse(payload)
         if record.predicate.previous != head:
             raise VerificationError(
