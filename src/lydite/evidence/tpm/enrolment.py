@@ -32,7 +32,15 @@ _UNDERSTOOD = {
     ExtensionOID.KEY_USAGE,
     ExtensionOID.EXTENDED_KEY_USAGE,
 }
-_BROKEN = (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension)
+_BROKEN = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
+"""What ``cryptography`` raises for certificates that are none."""
 
 
 Extension = TypeVar("Extension", bound=x509.ExtensionType)
@@ -63,7 +71,8 @@ def load(content: bytes, what: str) -> x509.Certificate:
         raise Refusal(Reason.KEY_EK_CHAIN, what, "a certificate alone", "bytes behind it")
     try:
         certificate = x509.load_der_x509_certificate(content[:length])
-        _ = certificate.extensions, certificate.not_valid_after_utc
+        _ = certificate.subject, certificate.issuer, certificate.extensions  # parsed when asked for
+        _ = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     except _BROKEN as error:
         raise Refusal(Reason.KEY_EK_CHAIN, what, got=str(error)) from error
     return certificate
