@@ -27,12 +27,18 @@ def another_auditor(
     return Auditor(world, anchors, provider, world.policy, bench, who)
 
 
+def records(auditor: Auditor, numbers: list[int]) -> list[bytes]:
+    """Signed records of some drawn receipts, not published."""
+    found = auditor._examine(numbers)
+    return [auditor._record(at, findings) for at, findings in found.items() if findings is not None]
+
+
 def test_a_killed_auditor_goes_on_where_it_stopped() -> None:
     world = World()
     world.traffic(12)
     world.auditor.open_epoch(1_000_000)
-    for number in world.auditor.case.pending()[:5]:
-        world.publish(world.auditor._record(number))
+    for record in records(world.auditor, world.auditor.case.pending()[:5]):
+        world.publish(record)
     resumed = another_auditor(world)
     assert resumed.audit_pending() == 7
     assert resumed.judge().audited == 12
@@ -54,8 +60,9 @@ def test_a_record_written_twice_counts_once() -> None:
     world.traffic(12)
     world.auditor.open_epoch(1_000_000)
     number = world.auditor.case.pending()[0]
-    world.publish(world.auditor._record(number))
-    world.publish(world.auditor._record(number))
+    (record,) = records(world.auditor, [number])
+    world.publish(record)
+    world.publish(record)
     world.auditor.audit_pending()
     assert world.auditor.judge().audited == 12
     assert world.verify(world.bundle()).tier is Tier.AFFIRMING
@@ -77,8 +84,8 @@ def test_records_of_a_stranger_are_not_ours() -> None:
     stranger = another_auditor(world)
     stranger.case.catch_up()
     stranger._signer = key("stranger")
-    for number in world.auditor.case.pending():
-        world.publish(stranger._record(number))
+    for record in records(stranger, world.auditor.case.pending()):
+        world.publish(record)
     assert world.auditor.audit_pending() == 6
 
 

@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from typing import Any
 
 import httpx
@@ -16,6 +16,7 @@ import openai
 import pytest
 from answering import SMALL
 
+from lydite.engines.buckets import Answer
 from lydite.engines.codec import DirectoryCodec
 from lydite.engines.protocol import Engine, Job, Piece, Recomputed
 from lydite.engines.server import MAX_BODY_BYTES
@@ -59,6 +60,11 @@ class Watched:
 
     def recompute(self, prompt_ids: Sequence[int], output_ids: Sequence[int]) -> Recomputed:
         return self.inner.recompute(prompt_ids, output_ids)
+
+    def recompute_all(
+        self, answers: Sequence[Answer], *, sharing: bool = True
+    ) -> Iterator[tuple[int, Recomputed]]:
+        return self.inner.recompute_all(answers, sharing=sharing)
 
 
 def test_a_chat_is_answered_with_its_token_ids(

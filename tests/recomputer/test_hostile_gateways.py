@@ -10,18 +10,17 @@ import pytest
 
 from lydite.appraisal.receipts import Served
 from lydite.auditor.alarms import Alarms
-from lydite.auditor.bench import Bench
+from lydite.auditor.bench import Bench, Case
 from lydite.auditor.line import Address
 from lydite.auditor.outcomes import Outcomes
 from lydite.auditor.registry import Place
+from lydite.auditor.sketching import Read
 from lydite.auditor.watch import Clients, Terms, Watch
 from lydite.errors import Reason, UnavailableError
 from lydite.laboratory.world import World
 from lydite.messages import receipt as receipts
 from lydite.messages.canonical import decode, encode
-from lydite.messages.finding import Finding
 from lydite.messages.opening import Opening
-from lydite.messages.receipt import Receipt
 from lydite.messages.tier import Tier
 from lydite.signing.dsse import Envelope, payload_of
 from lydite.signing.keys import Signer, sign_envelope
@@ -57,7 +56,7 @@ class Hostile(World):
 class Broken(Bench):
     """A bench that an answer breaks."""
 
-    def examine(self, receipt: Receipt, opening: Opening, *, declares_ids: bool) -> list[Finding]:
+    def _read(self, case: Case, *, declares_ids: bool) -> Read:
         raise RuntimeError("unforeseen")
 
 
@@ -133,10 +132,10 @@ def test_what_nobody_foresaw_waits_and_then_is_a_named_fault(room: Hall, how: st
 
 def test_one_answer_that_breaks_its_examination_stops_no_other() -> None:
     class Once(Bench):
-        def examine(self, *given: Any, **named: Any) -> list[Finding]:
-            if given[0].predicate.receipt_id == first:
+        def _read(self, case: Case, **named: Any) -> Read:
+            if case.receipt.predicate.receipt_id == first:
                 raise RuntimeError("unforeseen")
-            return super().examine(*given, **named)
+            return super()._read(case, **named)
 
     world = World()
     world.traffic(12)

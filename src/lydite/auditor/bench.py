@@ -1,14 +1,20 @@
 """The bench of verifiers: one receipt and its opening in, Findings out.
 
-Recomputes with its own copy of the declared model. Knows nothing of logs, networks or verdicts.
+Recomputes with its own copy of the declared model, several answers together where there are
+several. Knows nothing of logs, networks or verdicts.
 """
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 from lydite.appraisal.examination import examine
 from lydite.appraisal.references import Reference, check_set, of_kind
 from lydite.auditor import reading, sketching
 from lydite.auditor.sketching import Read
-from lydite.engines.protocol import Engine
-from lydite.errors import FormatError, Reason, UnavailableError, VerificationError
+from lydite.engines.buckets import Answer
+from lydite.engines.protocol import Engine, Recomputed
+from lydite.errors import FormatError, LyditeError, Reason, UnavailableError, VerificationError
 from lydite.evidence.activations import reference as activations
 from lydite.evidence.tokens import claims as tokens
 from lydite.evidence.tokens import logprobs, verifier
@@ -20,6 +26,18 @@ from lydite.messages.finding import Finding
 from lydite.messages.opening import Opening
 from lydite.messages.receipt import Receipt
 from lydite.messages.tier import Tier
+
+_Passes = tuple[Recomputed, Recomputed | None]
+"""In the auditor's arithmetic and, where that is at hand, in that of the declared data type."""
+_Recompute = Callable[[tokens.Claims], _Passes]
+_PENDING = Finding(kind=KIND, tier=Tier.NONE, reason=Reason.PENDING)
+
+
+class Case(NamedTuple):
+    """One drawn receipt, and what the gateway opened for it."""
+
+    receipt: Receipt
+    opening: Opening
 
 
 class Bench:
@@ -48,31 +66,80 @@ class Bench:
         Of the log-probabilities that an answer gives a finding of their own tells, if they cannot
         be read: its tokens are scored all the same.
         """
-        read = sketching.Read()
+        case = Case(receipt, opening)
+        read = self._read(case, declares_ids=declares_ids)
+        return self._findings(case, read, self._alone)
 
-        def check() -> Finding:
-            return self._tokens(receipt, opening, read, declares_ids=declares_ids)
+    def examine_all(self, cases: Sequence[Case], *, declares_ids: bool) -> list[list[Finding]]:
+        """Return what ``examine`` finds on each of several receipts, recomputed together.
 
-        found = [examine(KIND, check), *read.beside]
-        sketches = self._sketches
+        An answer that cannot be recomputed, or a pass that fails, leaves the others to be
+        recomputed one by one, so that nobody's finding depends on who stands beside it.
+        """
+        reads = [self._read(case, declares_ids=declares_ids) for case in cases]
+        found: dict[int, list[Finding]] = {}
+        waiting = [place for place, read in enumerate(reads) if read.tokens is not None]
+        claimed = [read.tokens for read in reads if read.tokens is not None]
+        with contextlib.suppress(LyditeError, RuntimeError):  # the latter are torch's: no memory
+            for at, passes in self._together(claimed):
+                place = waiting[at]
+                found[place] = self._findings(cases[place], reads[place], lambda _, p=passes: p)  # type: ignore[misc]
+                reads[place] = Read()  # logits are large
+        for place, read in enumerate(reads):
+            if place not in found:
+                found[place] = self._findings(cases[place], read, self._alone)
+        return [found[place] for place in range(len(cases))]
+
+    def _read(self, case: Case, *, declares_ids: bool) -> Read:
+        """Return what can be said of an answer before it is recomputed."""
+        read = Read()
+        read.found = examine(KIND, lambda: self._tokens(case, read, declares_ids=declares_ids))
+        return read
+
+    def _findings(self, case: Case, read: Read, recompute: _Recompute) -> list[Finding]:
+        """Score an answer, if it is one to score, by the passes that ``recompute`` returns."""
+        claimed = read.tokens
+        if claimed is not None:
+            read.found = examine(KIND, lambda: self._scored(claimed, read, recompute(claimed)))
+        found, sketches = [read.found or _PENDING, *read.beside], self._sketches
         if sketches is not None:
             kind = activations.KIND
-            found.append(examine(kind, lambda: sketching.examine(receipt, opening, read, sketches)))
+            found.append(examine(kind, lambda: sketching.examine(*case, read, sketches)))
         return found
 
-    def _tokens(
-        self, receipt: Receipt, opening: Opening, read: Read, *, declares_ids: bool
-    ) -> Finding:
-        """Recompute one answer by a teacher-forced pass and record its scores.
+    def _alone(self, claimed: tokens.Claims) -> _Passes:
+        both = (claimed.prompt_ids, claimed.output_ids)
+        second = self._second
+        return self._engine.recompute(*both), None if second is None else second.recompute(*both)
+
+    def _together(self, claimed: Sequence[tokens.Claims]) -> Iterator[tuple[int, _Passes]]:
+        """Yield the passes over each answer as they come, the two engines side by side.
+
+        The second shares no beginnings: its digits decide which tokens count, and are not to hang
+        on who else is there.
+        """
+        answers = [Answer(each.prompt_ids, each.output_ids) for each in claimed]
+        if self._second is None:
+            yield from ((at, (one, None)) for at, one in self._engine.recompute_all(answers))
+            return
+        others, ahead = self._second.recompute_all(answers, sharing=False), {}
+        for at, one in self._engine.recompute_all(answers):
+            while at not in ahead:
+                place, other = next(others)
+                ahead[place] = other
+            yield at, (one, ahead.pop(at))
+
+    def _tokens(self, case: Case, read: Read, *, declares_ids: bool) -> Finding:
+        """Read the tokens of one answer; those that are to be scored are then in ``read``.
 
         1. The opening is what the receipt commits to; that it is not is the gateway's doing.
         2. The request is one that can be recomputed; that it is not is the client's doing.
         3. The answer is one to this request and names its tokens, as declared.
         4. The tokens spell the text that the client read.
         5. It ends where the model, the request or the context ends it.
-        6. The declared model scores each token.
         """
         # 1. and 2.
+        receipt, opening = case
         read.asked = asked = self._asked(receipt, opening)
         if not 200 <= opening.status < 300:
             return _failed(opening)
@@ -88,8 +155,10 @@ class Bench:
         claimed = tokens.claims(exchange, prompt_ids, seed, _served(asked, exchange, read.beside))
         # 4. and 5.
         fault = self._fault(exchange, claimed)
-        # 6.
-        return self._scored(claimed, read) if fault is None else _warning(fault)
+        if fault is not None:
+            return _warning(fault)
+        read.tokens = claimed
+        return _PENDING
 
     def _asked(self, receipt: Receipt, opening: Opening) -> tokens.Asked:
         try:
@@ -115,15 +184,13 @@ class Bench:
             return None
         return Reason.CUT_SHORT
 
-    def _scored(self, claimed: tokens.Claims, read: Read) -> Finding:
+    def _scored(self, claimed: tokens.Claims, read: Read, passes: _Passes) -> Finding:
         """Score the tokens before which honest machines agree."""
-        both = (claimed.prompt_ids, claimed.output_ids)
-        read.tokens, read.pass_ = claimed, self._engine.recompute(*both)
+        read.pass_, read.second = passes
         logits = read.pass_.logits
         finding = verifier.verify(claimed, logits, self._reference)
-        if self._second is None:
+        if read.second is None:
             return finding
-        read.second = self._second.recompute(*both)
         kept = verifier.settled(logits, read.second.logits, self._reference)
         return verifier.keep(finding, kept)
 

@@ -1,18 +1,19 @@
 """The auditor at work: open an epoch, audit what it draws, publish records and a result.
 
-Every step leaves its trace in the log before the next begins, so a killed auditor resumes.
+Every step leaves its trace in the log before the next begins, so a killed auditor resumes. Answers
+are recomputed many at a time, and recorded one by one, in the order of the log.
 """
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 from lydite.appraisal import decision, references
 from lydite.appraisal.bundle import Bundle
 from lydite.appraisal.policy import Policy
 from lydite.appraisal.policy import digest as policy_digest
 from lydite.appraisal.trust import Anchor, Trust
-from lydite.auditor.bench import Bench
+from lydite.auditor.bench import Bench, Case
 from lydite.auditor.casebook import Casebook
 from lydite.auditor.gateway_client import Gateway
 from lydite.auditor.packing import pack
@@ -30,6 +31,8 @@ from lydite.signing.keys import Signer, sign_envelope
 _logger = logging.getLogger(__name__)
 
 _POLL_S = 0.1
+_TOGETHER = 64
+"""Answers that are recomputed together, and lost together if the auditor is killed."""
 
 
 class Auditor:
@@ -87,13 +90,14 @@ class Auditor:
         if self.case.declaration is not None:
             references.check_fit(self.case.declaration, self._bench.references)
         pending = self.case.pending()
-        last = 0
-        for done, number in enumerate(pending, start=1):
-            record = self._record(number)
-            if record is not None:
-                last = self._client.publish(record)
-            if progress is not None:
-                progress(done, len(pending))
+        last = done = 0
+        for lot in (pending[at : at + _TOGETHER] for at in range(0, len(pending), _TOGETHER)):
+            for number, findings in self._examine(lot).items():
+                if findings is not None:
+                    last = self._client.publish(self._record(number, findings))
+                done += 1
+                if progress is not None:
+                    progress(done, len(pending))
         self.await_entry(last)
         return len(pending)
 
@@ -150,12 +154,9 @@ class Auditor:
                 )
             time.sleep(_POLL_S)
 
-    def _record(self, number: int) -> bytes | None:
-        """Return the signed record of one drawn receipt, None while there is patience with it."""
+    def _record(self, number: int, findings: Sequence[Finding]) -> bytes:
+        """Return the signed record of one drawn receipt."""
         case = self.case
-        findings = self._examine(number)
-        if findings is None:
-            return None
         statement = Audit(
             subject=subject("receipt", digest(case.envelope(number))),
             predicate=AuditPredicate(
@@ -168,25 +169,44 @@ class Auditor:
         )
         return sign_envelope(encode(statement), self._signer)
 
-    def _examine(self, number: int) -> list[Finding] | None:
-        """Return what is found on one drawn receipt, None while there is patience with it."""
+    def _examine(self, numbers: Sequence[int]) -> dict[int, list[Finding] | None]:
+        """Return what is found on some drawn receipts, None for those there is patience with."""
+        found: dict[int, list[Finding] | None] = {}
+        cases: dict[int, Case] = {}
+        for number in numbers:
+            receipt = self.case.receipt(number)
+            try:
+                opening = self._client.opening(number)
+                openings.check(opening, receipt)
+                cases[number] = Case(receipt, opening)
+            except LyditeError as error:
+                found[number] = self._unopened(number, error.reason, Reason.WITHHELD)
+            except Exception:  # a hostile gateway's bytes met a bug of ours: that opens nothing
+                _logger.exception("opening of entry %d", number)
+                failed = Reason.EXAMINATION_FAILED
+                found[number] = self._unopened(number, failed, Reason.WITHHELD)
+        found |= self._examined(cases)
+        return {number: found[number] for number in numbers}
+
+    def _examined(self, cases: Mapping[int, Case]) -> dict[int, list[Finding] | None]:
+        """Return the findings on opened receipts: together, or one by one where that fails."""
         declared = self.case.declaration
-        receipt = self.case.receipt(number)
-        try:
-            opening = self._client.opening(number)
-            openings.check(opening, receipt)
-        except LyditeError as error:
-            return self._unopened(number, error.reason, Reason.WITHHELD)
-        except Exception:  # a hostile gateway's bytes met a bug of ours: that opens nothing
-            _logger.exception("opening of entry %d", number)
-            return self._unopened(number, Reason.EXAMINATION_FAILED, Reason.WITHHELD)
         ids = declared is not None and declared.predicate.token_ids
         try:
-            return self._bench.examine(receipt, opening, declares_ids=ids)
-        except Exception:  # the same: one answer must not stop the audit of all others
-            _logger.exception("examination of entry %d", number)
-            failed = Reason.EXAMINATION_FAILED
-            return self._unopened(number, failed, failed)
+            together = self._bench.examine_all(list(cases.values()), declares_ids=ids)
+        except Exception:  # the same as for openings: whose answer it is shows below
+            _logger.exception("examination of %d entries together", len(cases))
+        else:
+            return dict(zip(cases, together, strict=True))
+        found: dict[int, list[Finding] | None] = {}
+        for number, case in cases.items():
+            try:
+                found[number] = self._bench.examine(*case, declares_ids=ids)
+            except Exception:  # one answer must not stop the audit of all others
+                _logger.exception("examination of entry %d", number)
+                failed = Reason.EXAMINATION_FAILED
+                found[number] = self._unopened(number, failed, failed)
+        return found
 
     def _unopened(self, number: int, reason: Reason, late: Reason) -> list[Finding] | None:
         """Return what an examination that did not come about amounts to, None to try it again.

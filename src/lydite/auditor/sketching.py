@@ -23,6 +23,8 @@ class Read:
     """What became of one answer, as far as the bench came with its tokens."""
 
     asked: Asked | None = None
+    found: Finding | None = None
+    """On its tokens, so far."""
     tokens: Tokens | None = None
     pass_: Recomputed | None = None
     """The declared model in the auditor's arithmetic."""

@@ -3,13 +3,14 @@
 Knows nothing of HTTP, of torch or of any particular model.
 """
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Protocol
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from lydite.engines.buckets import Answer
 from lydite.evidence.tokens.sampling import Sampling
 
 FinishReason = Literal["stop", "length"]
@@ -113,3 +114,23 @@ class Engine(Protocol):
     def recompute(self, prompt_ids: Sequence[int], output_ids: Sequence[int]) -> Recomputed:
         """Return logits and states of every output token, in one teacher-forced pass."""
         ...
+
+    def recompute_all(
+        self, answers: Sequence[Answer], *, sharing: bool = True
+    ) -> Iterator[tuple[int, Recomputed]]:
+        """Yield ``recompute`` of every answer, with its place, in an order of the engine's own.
+
+        With ``sharing``, what prompts begin with alike may be computed once for all of them: then
+        last digits depend on who else is there. An engine may hold as many results at a time as it
+        likes, but not all of many.
+
+        Raises:
+            FormatError: one of them cannot be recomputed; the others then may be missing.
+        """
+        ...
+
+
+def one_by_one(engine: Engine, answers: Sequence[Answer]) -> Iterator[tuple[int, Recomputed]]:
+    """Yield what ``Engine.recompute_all`` yields, the obvious way."""
+    for place, answer in enumerate(answers):
+        yield place, engine.recompute(answer.prompt_ids, answer.output_ids)

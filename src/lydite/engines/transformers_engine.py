@@ -1,12 +1,13 @@
 """Any local Hugging Face model directory as an engine with our seeded sampler.
 
-Decodes with a key-value cache and continuous batching; recomputes in one teacher-forced pass.
+Decodes with a key-value cache and continuous batching; recomputes in one teacher-forced pass, or
+many answers in few of them.
 Knows nothing of HTTP. Nothing is ever downloaded.
 """
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -17,7 +18,9 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM
 from transformers.utils import logging as transformers_logging
 
+from lydite.engines import forcing
 from lydite.engines.batching import Decoder, Tap
+from lydite.engines.buckets import Answer, Limits
 from lydite.engines.codec import DirectoryCodec
 from lydite.engines.detokenizer import Detokenizer
 from lydite.engines.protocol import FinishReason, Job, Piece, Recomputed, TokenLogprobs
@@ -27,6 +30,8 @@ from lydite.evidence.tokens.attester import sample
 
 Dtype = Literal["bf16", "fp32"]
 _DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
+_LOGITS_BYTES = 1 << 28
+"""Of logits that one pass over several answers may make."""
 
 
 def load_model(directory: Path, dtype: Dtype) -> Any:
@@ -61,6 +66,7 @@ class TransformersEngine:
         self._ends = codec.end_tokens | _end_tokens(model.generation_config)
         self._outbox = _Outbox()
         self._inner = inner
+        self.limits = Limits(rows=_LOGITS_BYTES // (4 * self.vocabulary))
         self._decoder = Decoder(model, max_batch, self._outbox.flush, inner=inner)
 
     @classmethod
@@ -115,17 +121,10 @@ class TransformersEngine:
             FormatError: the prompt is empty, a token is not one that the model knows, or both
                 together do not fit into the context.
         """
-        every = [*prompt_ids, *output_ids]
-        if not prompt_ids or not all(0 <= t < self.vocabulary for t in every):
-            raise FormatError("tokens: no prompt, or one that the model does not know")
+        self._check(Answer(prompt_ids, output_ids))
         if not output_ids:
-            nothing = np.zeros((0, self.vocabulary), dtype=np.float32)
-            states = np.zeros((0, self.width), dtype=np.float32)
-            return Recomputed(nothing, states, np.stack([states] * 3) if self._inner else None)
-        if len(every) > self.context_length:
-            raise FormatError(
-                f"tokens: {len(every)} do not fit into {self.context_length}", Reason.TOO_LARGE
-            )
+            return self._nothing()
+        every = [*prompt_ids, *output_ids]
         ids, tap = torch.tensor([every[:-1]]), Tap(self._model, inner=self._inner)
         try:
             output = self._model(input_ids=ids, use_cache=False, logits_to_keep=len(output_ids))
@@ -133,6 +132,38 @@ class TransformersEngine:
             tap.remove()
         inner = None if tap.inner is None else tap.inner[0, :, -len(output_ids) :].float().numpy()
         return Recomputed(output.logits[0].float().numpy(), tap.states[0].float().numpy(), inner)
+
+    def recompute_all(
+        self, answers: Sequence[Answer], *, sharing: bool = True
+    ) -> Iterator[tuple[int, Recomputed]]:
+        """Yield the same of every answer, with its place: several in one pass (``forcing``).
+
+        Raises:
+            FormatError: as ``recompute``, before anything is recomputed.
+        """
+        for answer in answers:
+            self._check(answer)
+        full = [place for place, answer in enumerate(answers) if answer.output_ids]
+        for place in set(range(len(answers))).difference(full):
+            yield place, self._nothing()
+        some, limits = [answers[place] for place in full], self.limits._replace(sharing=sharing)
+        for at, one in forcing.recomputed(self._model, some, limits, inner=self._inner):
+            yield full[at], one
+
+    def _check(self, answer: Answer) -> None:
+        every = [*answer.prompt_ids, *answer.output_ids]
+        if not answer.prompt_ids or not all(0 <= t < self.vocabulary for t in every):
+            raise FormatError("tokens: no prompt, or one that the model does not know")
+        if len(every) > self.context_length and answer.output_ids:
+            raise FormatError(
+                f"tokens: {len(every)} do not fit into {self.context_length}", Reason.TOO_LARGE
+            )
+
+    def _nothing(self) -> Recomputed:
+        """Return what there is of an answer without tokens."""
+        states = np.zeros((0, self.width), dtype=np.float32)
+        logits = np.zeros((0, self.vocabulary), dtype=np.float32)
+        return Recomputed(logits, states, np.stack([states] * 3) if self._inner else None)
 
     def close(self) -> None:
         """End the thread that decodes."""

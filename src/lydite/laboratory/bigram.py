@@ -5,12 +5,13 @@ deployments need no other model. Knows nothing of HTTP.
 """
 
 import hashlib
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from lydite.engines.protocol import Job, Piece, Recomputed
+from lydite.engines.buckets import Answer
+from lydite.engines.protocol import Job, Piece, Recomputed, one_by_one
 from lydite.evidence.tokens.attester import sample
 from lydite.evidence.tokens.sampling import Sampling
 
@@ -75,3 +76,12 @@ class Bigram:
         """Return logits behind each output token, and as its state the letter before, one-hot."""
         before = [prompt_ids[-1], *output_ids][: len(output_ids)]
         return Recomputed(self._table[before], np.eye(self.vocabulary, dtype=np.float32)[before])
+
+    def recompute_all(
+        self,
+        answers: Sequence[Answer],
+        *,
+        sharing: bool = True,  # noqa: ARG002 - there is nothing to share
+    ) -> Iterator[tuple[int, Recomputed]]:
+        """Yield the same of every answer."""
+        return one_by_one(self, answers)

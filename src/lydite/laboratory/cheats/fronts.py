@@ -5,7 +5,7 @@ Knows nothing of receipts or audits.
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from lydite.engines.buckets import Answer
 from lydite.engines.codec import DirectoryCodec
 from lydite.engines.protocol import Codec, Engine, Job, Piece, Recomputed, TokenLogprobs
 from lydite.engines.transformers_engine import Dtype, TransformersEngine, load_model
@@ -63,6 +64,12 @@ class Front:
     def recompute(self, prompt_ids: Sequence[int], output_ids: Sequence[int]) -> Recomputed:
         """Return logits and states of ``inner``."""
         return self._inner.recompute(prompt_ids, output_ids)
+
+    def recompute_all(
+        self, answers: Sequence[Answer], *, sharing: bool = True
+    ) -> Iterator[tuple[int, Recomputed]]:
+        """Yield logits and states of ``inner``."""
+        return self._inner.recompute_all(answers, sharing=sharing)
 
     def close(self) -> None:
         """End the threads of what is behind."""

@@ -6,6 +6,7 @@ The engines differ in how 32 bits become a uniform number, and in which end of i
 """
 
 from collections.abc import Iterator
+from functools import lru_cache
 from itertools import count
 
 import numpy as np
@@ -21,6 +22,9 @@ _HIGH_DOMAIN = 0x9E3779B9
 _HALF_STEP = np.float32(2.0**-24)
 """The least that vLLM takes for 1 - u in single precision."""
 
+_AHEAD = 1 << 14
+"""Numbers that are made at a time: fewer cost more each, and more do not fit the caches."""
+
 _Words = NDArray[np.uint32]
 _Row = NDArray[np.float64]
 
@@ -30,14 +34,8 @@ def hashes(seed: int, position: int, columns: NDArray[np.int64], domain: int = 0
 
     ``seed`` counts modulo 2^64, ``position`` modulo 2^32; ``domain`` is what the state begins as.
     """
-    words = np.array([seed & _MASK, (seed >> 32) & _MASK, position & _MASK], dtype=np.uint32)
-    state = domain
-    for mixed in _mix(words).tolist():
-        state ^= mixed
-        rotated = (state << 13 | state >> 19) & _MASK
-        state = (rotated * _ROUND_MULTIPLIER + _ROUND_ADDEND) & _MASK
-    last = _rotate(_mix(columns.astype(np.uint32)) ^ np.uint32(state), 13)
-    return _finish(last * np.uint32(_ROUND_MULTIPLIER) + np.uint32(_ROUND_ADDEND))
+    state = np.array([_state(seed, position, domain)], dtype=np.uint32)
+    return _stirred(_mix(columns.astype(np.uint32)), state)
 
 
 def gumbel_of(seed: int, position: int, tokens: NDArray[np.int64]) -> _Row:
@@ -45,18 +43,21 @@ def gumbel_of(seed: int, position: int, tokens: NDArray[np.int64]) -> _Row:
 
     u = (h + 1/2) / 2^32 in double precision, so that no token is infinitely favoured.
     """
-    uniform = (hashes(seed, position, tokens).astype(np.float64) + 0.5) / 2.0**32
-    return -np.log(-np.log(uniform))
+    return _gumbel(hashes(seed, position, tokens))
 
 
 def gumbel(seed: int, position: int, vocabulary: int) -> _Row:
     """Return our noise for every token id, shape (vocabulary,)."""
-    return gumbel_of(seed, position, np.arange(vocabulary))
+    state = np.array([_state(seed, position)], dtype=np.uint32)
+    return _gumbel(_stirred(_every(vocabulary), state))
 
 
 def lydite(seed: int, last: int, columns: int) -> Iterator[_Row]:
     """Yield our noise of each output token in turn."""
-    return (gumbel(seed, position, columns) for position in count(last))
+    rows = max(1, _AHEAD // columns)
+    for first in count(last, rows):
+        states = [[_state(seed, position)] for position in range(first, first + rows)]
+        yield from _gumbel(_stirred(_every(columns), np.array(states, dtype=np.uint32)))
 
 
 def sglang(seed: int, last: int, columns: int) -> Iterator[_Row]:
@@ -103,12 +104,50 @@ def _mix(words: _Words) -> _Words:
     return _rotate(words * np.uint32(_BLOCK_1), 15) * np.uint32(_BLOCK_2)
 
 
-def _finish(state: _Words) -> _Words:
-    state = state ^ np.uint32(_LENGTH_BYTES)
-    state = (state ^ (state >> np.uint32(16))) * np.uint32(_FINAL_1)
-    state = (state ^ (state >> np.uint32(13))) * np.uint32(_FINAL_2)
-    return state ^ (state >> np.uint32(16))
+@lru_cache(maxsize=8)
+def _every(columns: int) -> _Words:
+    """Return what the mixing makes of each of ``columns`` ids, which no seed changes."""
+    mixed = _mix(np.arange(columns, dtype=np.uint32))
+    mixed.flags.writeable = False
+    return mixed
+
+
+def _state(seed: int, position: int, domain: int = 0) -> int:
+    """Return what the hash is before a column is mixed into it."""
+    words = np.array([seed & _MASK, (seed >> 32) & _MASK, position & _MASK], dtype=np.uint32)
+    state = domain
+    for word in _mix(words).tolist():
+        state ^= word
+        rotated = (state << 13 | state >> 19) & _MASK
+        state = (rotated * _ROUND_MULTIPLIER + _ROUND_ADDEND) & _MASK
+    return state
+
+
+def _stirred(mixed: _Words, states: _Words) -> _Words:
+    """Return the hashes of mixed columns; steps in place, since a vocabulary is long."""
+    last = _rotate(mixed ^ states, 13)
+    last *= np.uint32(_ROUND_MULTIPLIER)
+    last += np.uint32(_ROUND_ADDEND)
+    last ^= np.uint32(_LENGTH_BYTES)
+    for bits, factor in ((16, _FINAL_1), (13, _FINAL_2)):
+        last ^= last >> np.uint32(bits)
+        last *= np.uint32(factor)
+    last ^= last >> np.uint32(16)
+    return last
+
+
+def _gumbel(found: _Words) -> _Row:
+    """Return ``-ln -ln((h + 1/2) / 2^32)``."""
+    row = found.astype(np.float64)
+    row += 0.5
+    row *= 2.0**-32
+    for _ in range(2):
+        np.log(row, out=row)
+        np.negative(row, out=row)
+    return row
 
 
 def _rotate(words: _Words, bits: int) -> _Words:
-    return (words << np.uint32(bits)) | (words >> np.uint32(32 - bits))
+    turned = words << np.uint32(bits)
+    turned |= words >> np.uint32(32 - bits)
+    return turned
