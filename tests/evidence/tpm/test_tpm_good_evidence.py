@@ -1,5 +1,6 @@
 """Good evidence is taken for what it is: genuine recordings, and machines made here."""
 
+import base64
 import gzip
 import hashlib
 import json
@@ -7,7 +8,7 @@ import json
 import msgspec
 import pytest
 
-from lydite.errors import Reason
+from lydite.errors import FormatError, Reason
 from lydite.evidence.tpm import (
     boot,
     checkpoint,
@@ -187,6 +188,22 @@ def test_what_an_old_policy_allows_counts_until_its_date() -> None:
     assert verifier.verify(machine.claims(issued), both, issued, NOW).tier is Tier.AFFIRMING
     assert both.runtime is not None
     assert both.runtime.files["/usr/bin/tool-0"] == {FILES["/usr/bin/tool-0"]}
+
+
+def test_a_signed_policy_of_keylime_says_what_it_says_unsigned() -> None:
+    plain = runtime_policy()
+    kind = "application/vnd.keylime+json"
+    spelt = base64.b64encode(plain).decode()
+    envelope = {
+        "payload": spelt,
+        "payloadType": kind,
+        "signatures": [{"keyid": "x", "sig": "eA=="}],
+    }
+    found = runtime.compile_policy([json.dumps(envelope).encode()])
+    assert found.files == runtime.compile_policy([plain]).files
+    other = json.dumps({**envelope, "payloadType": "text/plain"}).encode()
+    with pytest.raises(FormatError):
+        runtime.compile_policy([other])
 
 
 def test_a_second_appraisal_reads_only_what_is_new() -> None:

@@ -4,10 +4,11 @@ The union of what has not expired is allowed, so that an update's old and new fi
 while machines change over. Knows nothing of registers.
 """
 
+import contextlib
 import hashlib
 import re
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
@@ -52,6 +53,11 @@ class Document(
     keys: str | list[str] | None = ""
 
 
+class _Envelope(msgspec.Struct):
+    payload: bytes
+    payload_type: Literal["application/vnd.keylime+json"] = msgspec.field(name="payloadType")
+
+
 class Runtime(NamedTuple):
     """What may run, compiled: a file is looked up by the very bytes that its entry has."""
 
@@ -75,13 +81,17 @@ class Runtime(NamedTuple):
 
 
 def parse(content: bytes) -> Document:
-    """Parse a runtime policy in Keylime's JSON, version 1.
+    """Parse a runtime policy in Keylime's JSON, version 1, perhaps in its DSSE envelope.
+
+    The envelope's signatures are not looked at: a Reference Value names the document by digest.
 
     Raises:
         FormatError: another version, an unknown field, or no such JSON.
     """
     if len(content) > MOST_BYTES:
         raise FormatError(f"a runtime policy of {len(content)} bytes", Reason.TOO_LARGE)
+    with contextlib.suppress(*UNREADABLE):
+        content = msgspec.json.decode(content, type=_Envelope).payload
     try:
         document = msgspec.json.decode(content, type=Document)
     except UNREADABLE as error:
