@@ -105,7 +105,10 @@ bench-%: $(STAMP)
 	  echo "lydite: hint: there are: $(BENCHES)" >&2; exit 2; }
 	$(BIN)/python bench/bench_$*.py $(ARGS)
 
-# A machine with a GPU may have all that a campaign needs and no network, so it makes no environment.
+# A machine with a GPU may have all that these need and no network, so they make no environment.
+bench-gpu: ## digits, sketches and speed on a GPU; ARGS=--rehearse: a tiny shape on the processor
+	@PYTHONPATH=src $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) bench/bench_gpu.py $(ARGS)
+
 campaign: ## measure labelled workloads on one NVIDIA GPU: make campaign ARGS="--lease A --out a0"
 	@$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) campaign/campaign.py $(ARGS)
 
