@@ -50,6 +50,15 @@ def test_rarer_cheats_never_need_fewer_tokens(cheat: str, one: float, other: flo
         assert rare.count >= often.count
 
 
+def test_gathered_tokens_reach_the_level_of_an_accusation_and_not_that_of_the_benchmark() -> None:
+    question = Question(servers=1, cheating_servers=1, share=1.0, confidence=0.9, tokens=1)
+    gathered = answer(question, MEASURED).draws[4]
+    ninety = MEASURED[question.cheat].ninety
+    assert ninety is not None
+    # E of nine in ten runs was 200 by then; tokens grow with its logarithm.
+    assert gathered.pairs == math.ceil(ninety * math.log(10_000) / math.log(200))
+
+
 def test_what_was_never_seen_when_measured_is_not_promised() -> None:
     assert MEASURED["int8-weights"].ninety is None
     assert evidence_power.tokens_at(MEASURED, "int8-weights", 1.0) is None

@@ -14,7 +14,7 @@ from typing import Annotated
 import msgspec
 
 from lydite.economics import chances, evidence_power
-from lydite.economics.evidence_power import ACCUSED_AT_NATS, Strength
+from lydite.economics.evidence_power import ACCUSED_AT_NATS, MEASURED_AT_NATS, Strength
 from lydite.errors import ConfigurationError
 
 
@@ -144,14 +144,15 @@ def _tokens(question: Question, strengths: Mapping[str, Strength]) -> evidence_p
     """Return the tokens of one server that a verdict takes, all servers sharing one error budget.
 
     What was measured convicts nine in ten. For more, the evidence is gathered afresh, r times over,
-    each time missing one in ten. S servers, r times each, share one budget: the level rises by
-    ln(S r) nats, and the tokens in proportion.
+    each time missing one in ten. S servers, r times each, share one budget: the level lies ln(S r)
+    nats above that of a single accusation, and tokens grow in proportion to the level.
     """
     found = evidence_power.tokens_at(strengths, question.cheat, question.share)
     if found is None:
         return None
     times = max(1, math.ceil(math.log10(1 / (1 - question.confidence)) - 1e-9))
-    more = 1 + math.log(question.servers * times) / ACCUSED_AT_NATS
+    level = ACCUSED_AT_NATS + math.log(question.servers * times)
+    more = level / MEASURED_AT_NATS
     return evidence_power.Tokens(count=found.count * more * times, basis=found.basis)
 
 

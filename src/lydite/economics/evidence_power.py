@@ -15,8 +15,10 @@ import msgspec
 from lydite.errors import FormatError
 from lydite.messages.canonical import UNREADABLE
 
+MEASURED_AT_NATS = math.log(200)
+"""The log e-value at which the measured verdicts were reached."""
 ACCUSED_AT_NATS = math.log(10_000)
-"""The log e-value at which the measured verdicts were reached: an error budget of 1 in 10,000."""
+"""That at which a server is accused, as by the built-in policy: an error budget of 1 in 10,000."""
 _METRIC = re.compile(r"tokens to verdict, ([\w-]+), (median|90 %|worst of (\d+))")
 MIXED, MIXED_SHARE = "mixed-20", 0.2
 """The measured cheat that serves a share of its answers with another model."""
