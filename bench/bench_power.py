@@ -3,16 +3,20 @@
     python bench/bench_power.py                   every table
     python bench/bench_power.py --only features   one of them
 
-A table is a module ``power_NAME_rows`` beside this one with ``rows()``. Knows nothing of what they
-measure; a table that cannot be measured here raises ``AbsentError`` and is named as skipped.
+A table is a module ``power_NAME_rows`` beside this one with ``rows()``, and with ``section()`` if
+it has a part of the page. Each is kept as soon as it is measured, in ``results/power_NAME.json``
+and, with its pictures, on the page of results; the page names what is not. Knows nothing of what
+they measure; a table that cannot be measured here raises ``AbsentError`` and is named as skipped,
+and what was kept of it stays.
 """
 
 import argparse
 import importlib
 from pathlib import Path
 
+import power_page
 from power_absent import AbsentError
-from report import Row, write
+from report import write
 
 HERE = Path(__file__).parent
 
@@ -26,15 +30,20 @@ def tables() -> list[str]:
 def main() -> None:
     """Measure as the command line asks."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--only", choices=tables(), help="one table, printed and not kept")
+    parser.add_argument("--only", choices=tables(), help="one table")
     arguments = parser.parse_args()
-    rows: list[Row] = []
     for name in [arguments.only] if arguments.only else tables():
+        module = importlib.import_module(f"power_{name}_rows")
         try:
-            rows += importlib.import_module(f"power_{name}_rows").rows()
+            rows = module.rows()
+            section = module.section() if hasattr(module, "section") else None
         except AbsentError as reason:
             print(f"skipped: {name}: {reason}")
-    write("power", rows, keep=arguments.only is None)
+            continue
+        write(f"power_{name}", rows)
+        if section is not None:
+            power_page.keep(name, section)
+            power_page.write(tables())
 
 
 if __name__ == "__main__":

@@ -171,3 +171,40 @@ def test_a_command_that_cannot_run_leaves_nothing(
     assert main(recorded(tmp_path, *command)) == 2
     assert capfd.readouterr().err.startswith("lydite: error: cannot run ")
     assert not (tmp_path / "store").exists()
+
+
+def test_a_trace_is_recognised_by_physics_and_by_what_was_learnt(
+    table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("sklearn", reason="scikit-learn is not installed")
+    import numpy as np
+
+    from lydite.evidence.power import arrays
+    from lydite.evidence.power.classify import columns
+    from lydite.evidence.power.features.table import Table
+    from lydite.evidence.power.live import PLAN
+    from lydite.laboratory.power import learning
+
+    assert main(imported(table, tmp_path, "--session", "job-7")) == 0
+    name = json.loads(capsys.readouterr().out)["traces"][0]["name"]
+    assert main(words("recognise", tmp_path, name)) == 0
+    found = json.loads(capsys.readouterr().out)
+    classes = [tuple(one["classes"]) for one in found["windows"]]
+    assert classes[0] == ("idle",)
+    assert ("inference", "training") in classes
+    assert found["run"]["classes"] == ["idle"]
+    watts = np.repeat([[103.0], [603.0]], 8, axis=0) + np.arange(100) % 7 - 3
+    rows = columns(Table(PLAN), 700.0, watts + np.arange(16)[:, None] / 10)
+    label, session = np.repeat(["idle", "training"], 8), np.tile(["a", "b", "c", "d"], 4)
+    learnt = learning.recognise(rows, label, session, range(9))
+    (tmp_path / "learnt.bin").write_bytes(arrays.pack(learnt.arrays()))
+    more = ["--learnt", str(tmp_path / "learnt.bin")]
+    assert main(words("recognise", tmp_path, name, *more)) == 0
+    again = json.loads(capsys.readouterr().out)
+    assert {"idle", "training"} <= {one["classes"][0] for one in again["windows"] if one["classes"]}
+    assert main(words("recognise", tmp_path, name, *more)[:-1]) == 0
+    assert "forge" in capsys.readouterr().out
+    (tmp_path / "learnt.bin").write_bytes(b"nothing")
+    assert main(words("recognise", tmp_path, name, *more)) == 2
+    assert main(words("recognise", tmp_path, name, "--tdp", "-1")) == 2
+    assert "lydite: error: " in capsys.readouterr().err

@@ -10,13 +10,16 @@ from hypothesis import strategies as st
 from lydite.errors import FormatError, UnavailableError
 from lydite.evidence.power import arrays, classify, mixture, openset, size
 from lydite.evidence.power.arrays import Arrays
+from lydite.evidence.power.channels import CHANNELS
 from lydite.evidence.power.classify import IDLE, INFERENCE, TRAINING, Recogniser
 from lydite.evidence.power.features.table import Table
 from lydite.evidence.power.forest import LEAF, Forest, Linear, shares
+from lydite.evidence.power.live import Live
 from lydite.evidence.power.openset import Support
 from lydite.evidence.power.reference import Gates
 from lydite.evidence.power.rocket import KERNELS, Rocket
 from lydite.evidence.power.rules import Readings
+from lydite.evidence.power.trace import Series
 from lydite.evidence.power.windows import Plan
 
 TDP_W = 700.0
@@ -190,10 +193,20 @@ def test_a_shared_supply_is_split_into_its_parts() -> None:
 
 
 def test_a_supply_of_eight_is_counted_by_level() -> None:
-    levels = np.array([120.0, 200.0, 530.0])
-    assert mixture.split(levels, 8, 3 * 120 + 4 * 200 + 530.0).counts == (3, 4, 1)
-    with pytest.raises(FormatError):
-        mixture.split(np.zeros(0), 8, 100.0)
+    levels = np.array([[120.0], [200.0], [530.0]])
+    found = mixture.split(levels, 8, np.array([3 * 120 + 4 * 200 + 530.0]))
+    assert found.counts == (3, 4, 1)
+    assert found.off_w < 1e-3
+    for states, devices in ((np.zeros((0, 1)), 8), (levels, 0)):
+        with pytest.raises(FormatError):
+            mixture.split(states, devices, np.array([100.0]))
+
+
+def test_states_of_one_level_are_told_apart_by_their_shape() -> None:
+    dice = np.random.default_rng(0)
+    states = 500 + 20 * dice.standard_normal((2, 60))
+    total = 3 * states[0] + 5 * states[1] + 10 * dice.standard_normal(60)
+    assert mixture.split(states, 8, total).counts == (3, 5)
 
 
 @pytest.mark.parametrize(
@@ -245,6 +258,10 @@ def test_what_is_like_what_was_learnt_is_answered_and_what_is_not_is_not() -> No
     assert strange.distance > 1
 
 
+def test_a_class_that_was_not_learnt_is_not_called_another() -> None:
+    assert told(learnt(), 0.1).classes == (IDLE,)
+
+
 def test_physics_is_believed_ten_to_one() -> None:
     open_to = [classify.allowed(flat(0.5)[0], TDP_W)]
     votes = classify.weighed(learnt(), np.array([[0.2, 0.8]]), open_to)[0]
@@ -259,6 +276,22 @@ def test_a_recogniser_travels_as_arrays_and_keeps_its_answers() -> None:
     held = before.arrays()
     with pytest.raises(FormatError):
         Recogniser.of(Arrays({**held.words, "classes": "inference"}, held.arrays))
+
+
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=12))
+@settings(max_examples=15, deadline=None)
+def test_answers_as_samples_come_are_those_of_the_whole(pieces: list[int]) -> None:
+    t_ns = np.arange(300, dtype=np.int64) * 10**8
+    watts = np.repeat([120.0, 210.0, 630.0], 100) + np.arange(300) % 5
+    channel = CHANNELS["power_instant_w"]
+    whole = Live(channel, TDP_W, learnt(), PLAN).whole(Series(channel, t_ns.copy(), watts.copy()))
+    live = Live(channel, TDP_W, learnt(), PLAN)
+    told, at = [], 0
+    for piece in [*pieces, 300]:
+        told += live.push(t_ns[at : at + piece].copy(), watts[at : at + piece].copy())
+        at += piece
+    assert told == whole
+    assert len(told) == 13
 
 
 def test_gates_on_other_channels_speak_before_what_was_learnt() -> None:

@@ -24,6 +24,7 @@ STEPS = {
     "query": Step("power_query", "which traces there are, by labels or in SQL"),
     "stats": Step("power_stats", "how much there is, by a label"),
     "plot": Step("power_plot", "draw a trace with its segments"),
+    "recognise": Step("power_recognise", "what kind of work a trace looks like, or nothing"),
     "calibrate": Step("power_calibrate", "make a site's reference from its honest runs"),
     "check": Step("power_check", "does telemetry fit the work that was declared for it?"),
     "disputes": Step("power_disputes", "a log of signed findings, checked, and what it advises"),

@@ -143,6 +143,7 @@ def answers(
     1. What physics leaves open: ``allowed``. Without a recogniser that is the answer.
     2. The forest's votes; those for a class that physics does not leave open count ``DOUBT`` of
        a vote: physics is believed ten to one, and not more.
+       Where none of the classes that it leaves open was learnt, they are the answer.
     3. A window that is unlike all that was learnt from is not answered, nor one whose first class
        has less than ``least_share`` of the votes.
     """
@@ -152,7 +153,7 @@ def answers(
     votes = weighed(recogniser, recogniser.forest.predict(rows), open_to)
     apart = recogniser.support.distances(rows[:, recogniser.picked]) / recogniser.support.radius
     return [
-        _answer(recogniser, one.why, vote, float(distance))
+        _answer(recogniser, one, vote, float(distance))
         for one, vote, distance in zip(open_to, votes, apart, strict=True)
     ]
 
@@ -172,7 +173,10 @@ def weighed(recogniser: Recogniser, votes: Values, open_to: Sequence[Allowed]) -
     return np.asarray(heard / heard.sum(axis=1, keepdims=True))
 
 
-def _answer(recogniser: Recogniser, why: str, vote: Values, distance: float) -> Answer:
+def _answer(recogniser: Recogniser, open_to: Allowed, vote: Values, distance: float) -> Answer:
+    why = open_to.why
+    if open_to.classes and not set(open_to.classes) & set(recogniser.classes):
+        return Answer(open_to.classes, f"{why}; no such class was learnt", {}, distance)
     named = dict(zip(recogniser.classes, map(float, vote), strict=True))
     best = int(np.argmax(vote))
     chosen, share = recogniser.classes[best], float(vote[best])

@@ -76,29 +76,33 @@ def unmix(parts: Values, total: Values, base: float | None = None) -> Share:
 
 
 class Split(NamedTuple):
-    """How many devices of a shared supply do what, in one window."""
+    """How many devices of a shared supply do what, in one stretch."""
 
     counts: tuple[int, ...]
     """By state, in the order given."""
-    watts_off: float
-    """What the supply draws beyond the best split."""
+    off_w: float
+    """Root mean square of what the best split leaves, in watts."""
 
 
-def split(levels: Values, devices: int, total_w: float) -> Split:
-    """Return the numbers of devices in each state whose levels add up nearest to ``total_w``.
+def split(states: Values, devices: int, total: Values) -> Split:
+    """Return the numbers of devices in each state whose power adds up nearest to ``total``.
 
-    ``levels`` are the watts of one device in each state. Levels that are sums of others cannot be
-    told apart: of equal splits the one with fewer states is given.
+    A row of ``states`` is the watts of one device in it, at the same places as ``total``: one
+    place for levels alone. Every way to share out the devices is tried, so keep both small. States
+    that are sums of others cannot be told apart: of equal splits the one with fewer is given.
+
+    Raises:
+        FormatError: no state, no device, or shapes that do not fit.
     """
-    best: tuple[float, int, tuple[int, ...]] | None = None
-    for counts in _compositions(devices, len(levels)):
-        off = abs(total_w - float(np.dot(levels, counts)))
-        key = (round(off, 9), sum(one > 0 for one in counts), counts)
-        if best is None or key < best:
-            best = key
-    if best is None:
-        raise FormatError("a supply without a state or a device")
-    return Split(best[2], total_w - float(np.dot(levels, best[2])))
+    if not len(states) or devices < 1 or states.shape[1:] != total.shape:
+        raise FormatError(f"{devices} devices in states of {states.shape}, total of {total.shape}")
+    ways = np.array(_compositions(devices, len(states)))
+    left = total @ total - 2 * ways @ (states @ total)
+    left = left + np.einsum("wi,ij,wj->w", ways, states @ states.T, ways)
+    used = np.count_nonzero(ways, axis=1)
+    best = min(range(len(ways)), key=lambda way: (round(float(left[way]), 6), int(used[way])))
+    off = float(np.sqrt(max(float(left[best]), 0.0) / len(total)))
+    return Split(tuple(int(one) for one in ways[best]), off)
 
 
 def _compositions(whole: int, parts: int) -> list[tuple[int, ...]]:

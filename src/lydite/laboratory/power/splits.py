@@ -4,6 +4,7 @@ There is no split by window here, and no function that takes one: windows of one
 each other so much that such a split answers another question. Knows nothing of models.
 """
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -28,7 +29,11 @@ class Fold(NamedTuple):
 def by_session(label: Names, session: Names, seed: int, folds: int = 4) -> Iterator[Fold]:
     """Yield folds in which no session is on both sides."""
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-    for place, (_, test) in enumerate(splitter.split(label, label, session)):
+    with warnings.catch_warnings():
+        # A class with fewer sessions than folds is in no more folds than it has sessions.
+        warnings.filterwarnings("ignore", message="The least populated class")
+        parts = list(splitter.split(label, label, session))
+    for place, (_, test) in enumerate(parts):
         inside = np.zeros(len(label), bool)
         inside[test] = True
         yield Fold(f"fold {place}", ~inside, inside)
@@ -59,26 +64,32 @@ def accuracy(truth: Names, told: Names) -> float:
     return float(np.mean(truth == told))
 
 
-def bootstrap(
-    measure: Callable[[NDArray[np.int64]], float],
-    session: Names,
-    draws: int = 400,
-    seed: int = 0,
-    strata: Names | None = None,
-) -> Interval:
-    """Return ``measure`` of all places, and its 2.5 and 97.5 percentiles over drawn sessions.
+def draws(
+    session: Names, strata: Names | None, random: np.random.Generator, count: int
+) -> Iterator[NDArray[np.int64]]:
+    """Yield the places of whole sessions drawn with replacement.
 
-    Whole sessions are drawn with replacement, within the class that most of their windows have if
-    ``strata`` are given, so that no draw lacks a class.
+    They are drawn within the class that most of their windows have if ``strata`` are given, so
+    that no draw lacks a class.
     """
-    random = np.random.default_rng(seed)
     names, places = np.unique(session, return_inverse=True)
     members = [np.flatnonzero(places == place) for place in range(len(names))]
     kinds = _kinds(members, strata)
-    found = []
-    for _ in range(draws):
+    for _ in range(count):
         drawn = np.concatenate([random.choice(kind, len(kind)) for kind in kinds])
-        found.append(measure(np.concatenate([members[one] for one in drawn])))
+        yield np.concatenate([members[one] for one in drawn])
+
+
+def bootstrap(
+    measure: Callable[[NDArray[np.int64]], float],
+    session: Names,
+    count: int = 400,
+    seed: int = 0,
+    strata: Names | None = None,
+) -> Interval:
+    """Return ``measure`` of all places, and its 2.5 and 97.5 percentiles over drawn sessions."""
+    random = np.random.default_rng(seed)
+    found = [measure(places) for places in draws(session, strata, random, count)]
     low, high = np.nanquantile(found, [0.025, 0.975])
     return Interval(measure(np.arange(len(session))), float(low), float(high))
 
