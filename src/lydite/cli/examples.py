@@ -48,6 +48,7 @@ EXAMPLES = {
     " --label workload=training --store power-traces",
     "power query": "lydite power query --where workload=training --store power-traces",
     "power stats": "lydite power stats --by workload --store power-traces",
+    "power watch": "lydite power watch mine/segments --key KEY --tdp 700",
     "power demo": "lydite power demo --speed 60",
     "power calibrate": "lydite power calibrate --name hall-3 --run work-1.json=gpu-1.parquet"
     " --run work-2.json=gpu-2.parquet --out site.json",

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lydite.errors import ConfigurationError, Reason
+from lydite.signing.dsse import PublicKey
 
 LIMIT_BYTES = 64 * 1024 * 1024
 """Longest file that is read: what hostile evidence may make us hold."""
@@ -71,3 +72,18 @@ def new_directory(directory: Path) -> Iterator[Path]:
             shutil.rmtree(place, ignore_errors=True)
     except OSError as error:
         raise ConfigurationError(f"cannot make {directory}: {error.strerror}") from error
+
+
+def public_key(text: str, option: str) -> PublicKey:
+    """Return the public key that an option gives in hexadecimal.
+
+    Raises:
+        ConfigurationError: it is none.
+    """
+    try:
+        raw = bytes.fromhex(text)
+    except ValueError as error:
+        raise ConfigurationError(f"{option} {text!r} is not hexadecimal") from error
+    if len(raw) != 32:
+        raise ConfigurationError(f"{option} has {len(raw)} bytes, a key has 32")
+    return PublicKey(raw)

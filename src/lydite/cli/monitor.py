@@ -8,13 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lydite import config
-from lydite.cli.files import new_directory, read_message, write
-from lydite.errors import ConfigurationError
+from lydite.cli.files import new_directory, public_key, read_message, write
 from lydite.messages import receipt, segment
 from lydite.messages.canonical import encode
 from lydite.messages.plain import plain
 from lydite.signing import keys
-from lydite.signing.dsse import PublicKey
 
 if TYPE_CHECKING:
     from lydite.messages.sensors import Report
@@ -180,7 +178,7 @@ def _print_report(report: "Report") -> None:
 def _check(arguments: argparse.Namespace) -> int:
     from lydite.monitor import chain
 
-    key = _public_key(arguments.key)
+    key = public_key(arguments.key, "--key")
     health = chain.check(arguments.directory, key)
     found = {
         str(path): {
@@ -221,20 +219,10 @@ def _check(arguments: argparse.Namespace) -> int:
 def _point(arguments: argparse.Namespace) -> int:
     from lydite.monitor import chain
 
-    key = _public_key(arguments.key)
+    key = public_key(arguments.key, "--key")
     links = [link for link, _ in chain.walk(arguments.directory, key)]
     start_us, end_us = (1000 * receipt.unix_ms(time) for time in (arguments.start, arguments.end))
     found = chain.pointers(links, start_us, end_us)
     for pointer in found:
         print(encode(pointer).decode())
     return 0 if found else 4
-
-
-def _public_key(text: str) -> PublicKey:
-    try:
-        raw = bytes.fromhex(text)
-    except ValueError as error:
-        raise ConfigurationError(f"--key {text!r} is not hexadecimal") from error
-    if len(raw) != 32:
-        raise ConfigurationError(f"--key has {len(raw)} bytes, not 32")
-    return PublicKey(raw)

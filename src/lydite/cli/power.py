@@ -19,6 +19,7 @@ class Step(NamedTuple):
 
 STEPS = {
     "record": Step("power_record", "run a command and store what the GPU drew and did meanwhile"),
+    "watch": Step("power_watch", "what the segments of a running monitor say, as they are sealed"),
     "demo": Step("power_demo", "sessions through a live monitor, and verdicts as they form"),
     "import": Step("power_import", "put traces that others recorded into the database"),
     "query": Step("power_query", "which traces there are, by labels or in SQL"),

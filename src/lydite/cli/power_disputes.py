@@ -10,14 +10,13 @@ from pathlib import Path
 from lydite.appraisal import telemetry as appraisal
 from lydite.appraisal.report import Fact, Report
 from lydite.cli import power_log
-from lydite.cli.files import read_message
+from lydite.cli.files import public_key, read_message
 from lydite.cli.reports import render
 from lydite.errors import ConfigurationError, Reason, UnavailableError
 from lydite.evidence.power import gpus, reference
 from lydite.evidence.power.reference import MICRO, Reference
 from lydite.messages.canonical import encode
 from lydite.messages.telemetry import Predicate
-from lydite.signing.dsse import PublicKey
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -47,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     """
     if not arguments.file.exists():
         raise ConfigurationError(f"cannot read {arguments.file}: no such file")
-    log = power_log.load(arguments.file, _public(arguments.public))
+    log = power_log.load(arguments.file, public_key(arguments.public, "--public"))
     said = [record.predicate for record in log.records]
     providers = sorted({one.provider for one in said})
     provider = arguments.provider or (providers[0] if len(providers) == 1 else None)
@@ -92,13 +91,3 @@ def _reference(path: Path | None, own: list[Predicate]) -> Reference:
     if found is None:
         raise ConfigurationError("the findings rest on a site's reference: name it by --site")
     return found
-
-
-def _public(text: str) -> PublicKey:
-    try:
-        key = bytes.fromhex(text)
-    except ValueError as error:
-        raise ConfigurationError(f"--public {text}: {error}") from error
-    if len(key) != 32:
-        raise ConfigurationError(f"--public: {len(key)} bytes, a key has 32")
-    return PublicKey(key)

@@ -115,9 +115,24 @@ def walk(directory: Path, key: PublicKey) -> Iterator[tuple[Link, columns.Conten
         UnavailableError: there is none.
         FormatError, VerificationError: one is missing, altered, cut short or out of place.
     """
-    before: Link | None = None
-    count = len(indices(directory))
-    for index in range(count):
+    found = False
+    for linked in after(directory, key, None):
+        found = True
+        yield linked
+    if not found:
+        raise UnavailableError(f"{directory} holds no sealed segment")
+
+
+def after(
+    directory: Path, key: PublicKey, before: Link | None
+) -> Iterator[tuple[Link, columns.Content]]:
+    """Verify the segments that were sealed after ``before``, a verified one; ``None``: all.
+
+    Raises:
+        FormatError, VerificationError: one is missing, altered, cut short or out of place.
+    """
+    start = 0 if before is None else before.said.index + 1
+    for index in range(start, len(indices(directory))):
         envelope = _read(statement_path(directory, index), MAX_ENVELOPE_BYTES)
         samples = _read(columns_path(directory, index), MAX_COLUMNS_BYTES)
         try:
@@ -126,8 +141,6 @@ def walk(directory: Path, key: PublicKey) -> Iterator[tuple[Link, columns.Conten
             raise FormatError(f"segment {index}: {error}", error.reason) from error
         _check_report(directory, before.said)
         yield before, content
-    if before is None:
-        raise UnavailableError(f"{directory} holds no sealed segment")
 
 
 def check(directory: Path, key: PublicKey) -> Health:
