@@ -23,6 +23,7 @@ from time import process_time
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import attest_tee
 import report
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
@@ -64,6 +65,7 @@ def main() -> None:
     options = parser.parse_args()
     rows = [quote_row("rsa", 15_000, options.runs), quote_row("ecc", 8_000, options.runs)]
     rows += list_rows(options.entries, options.runs)
+    rows += attest_tee.rows(options.runs)
     rows += garbage_rows()
     keep = options.entries == ENTRIES
     report.write("attest", rows, keep=keep, versions={"keylime": "7.14.3"} if PEER.exists() else {})

@@ -1,0 +1,1 @@
+"""Evidence that a guest runs in memory that its processor encrypts: AMD SEV-SNP."""
