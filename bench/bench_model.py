@@ -3,14 +3,18 @@
     python bench/bench_model.py
 
 Every provider answers the stored prompts on ``models/lydite-base``; every answer is recomputed as
-an auditor would, against the committed Reference Value. Level alpha = 0.005, merged e-value of
-both channels, checked after every token: the verdict stands whenever one stops.
+an auditor would, against the committed Reference Value. Level alpha = 0.005, e-value of verdicts
+(``laboratory.crossings``, margin and surprisal in equal parts as in the built-in policy), looked at
+after every answer, in the first four after every token: the verdict stands whenever one stops.
+Every token is scored; an auditor leaves out those on which honest machines differ.
 
 Peers, on the same answers in the same run: (1) the published fixed-length test on the mean capped
 margin (Token-DiFR, arXiv 2511.20621) and (2) on GLS (arXiv 2511.02620), each with a threshold at
 the 99.5 % quantile of honest windows of that length, the worse of bf16 and fp32, and counted at
 the shortest length that convicts the asked share of windows; (3) the anytime-valid e-process on
 the bare mismatch rate, a truncated beta mixture. (1) and (2) may be looked at once only.
+
+What auditors take for the same work in batches, ``make bench-audit`` measures.
 """
 
 import json
@@ -33,21 +37,22 @@ from lydite.engines.transformers_engine import TransformersEngine
 from lydite.evidence.tokens import verifier
 from lydite.evidence.tokens.claims import Claims
 from lydite.evidence.tokens.noise.murmur import gumbel
-from lydite.evidence.tokens.reference import Reference, parse
+from lydite.evidence.tokens.reference import CHANNELS, Reference, channel_log10_e, parse
 from lydite.evidence.tokens.sampling import Sampling
 from lydite.laboratory.cheats import CHEATS, Workshop
-from lydite.laboratory.streams import Question, ask, log10, log_path, render, seed_of
+from lydite.laboratory.crossings import crossings
+from lydite.laboratory.streams import Question, ask, render, seed_of
 from lydite.messages.finding import Finding
+from lydite.statistics.merging import log_average
 from lydite.statistics.power import first_crossing
 
 MODEL, SMALL = Path("models/lydite-base"), Path("models/lydite-small")
 DATA = Path("data/reference/tokens")
 ALPHA = 0.005
 LEVEL = math.log(1 / ALPHA)
-ONSET = math.log(2)
-"""What a cheat from the start costs us more, in nats at most: a verdict mixes over its starts."""
-STREAM_TOKENS, STREAMS_A_DTYPE = 8000, 10
-LENGTHS = sorted({round(4 * 1.06**i) for i in range(119)})
+LOG10_LEVEL = -math.log10(ALPHA)
+STREAM_TOKENS, STREAMS_A_DTYPE = 2500, 5
+LENGTHS = sorted({round(1.06**i) for i in range(142)})
 """At which the fixed-length peers are tried, in tokens."""
 DRAWN = Sampling(temperature=1.0, max_tokens=128)
 HONEST = (
@@ -69,13 +74,13 @@ class Trial(NamedTuple):
 
 
 TRIALS = (
-    Trial("smaller-model", 12, 250, 50),
-    Trial("int4-weights", 12, 1000, 500),
-    Trial("other-temperature", 12, 400, None),
-    Trial("replayed-answers", 12, 250, None),
-    Trial("mixed-20", 12, 1500, None),
-    Trial("injected-prompt", 10, 3000, None),
-    Trial("int8-weights", 10, 1500, None),
+    Trial("smaller-model", 10, 250, 50),
+    Trial("int4-weights", 10, 600, 500),
+    Trial("other-temperature", 10, 300, None),
+    Trial("replayed-answers", 10, 250, None),
+    Trial("mixed-20", 10, 1200, None),
+    Trial("injected-prompt", 10, 1500, None),
+    Trial("int8-weights", 10, 600, None),
 )
 
 
@@ -160,10 +165,24 @@ def cut(scored: Sequence[Scored], tokens: int, streams: int) -> list[list[Scored
     return complete[:streams]
 
 
-def path_of(reference: Reference, stream: Sequence[Scored], tokens: int) -> list[float]:
-    """Return the merged log e-value after each of the first ``tokens`` tokens."""
-    path = log_path(reference, [one.finding for one in stream])
-    return [value for value, _ in zip(path, range(tokens), strict=False)]
+def highest(reference: Reference, stream: Sequence[Scored]) -> float:
+    """Return log10 of the highest e-value of a stream, looked at after every answer."""
+    findings = [one.finding for one in stream]
+    return max(log10_e(reference, findings[: n + 1]) for n in range(len(findings)))
+
+
+def log10_e(reference: Reference, findings: Sequence[Finding]) -> float:
+    """Return log10 of the e-value that a verdict on ``findings`` would have."""
+    known = dict(channel_log10_e(reference, findings))
+    logs = [known[name] * math.log(10) for name in CHANNELS]
+    return log_average(logs, [1 / len(logs)] * len(logs)) / math.log(10)
+
+
+def crossing(reference: Reference, stream: Sequence[Scored], tokens: int) -> int | None:
+    """Return after how many tokens a stream is accused, None: not within ``tokens``."""
+    findings = [one.finding for one in stream]
+    (found,) = crossings(reference, findings, [CHANNELS], LOG10_LEVEL)
+    return None if found is None or found > tokens else found
 
 
 def honest_rows(
@@ -173,10 +192,10 @@ def honest_rows(
     rows, everybody = [], [stream for group in streams.values() for stream in group]
     accused = 0
     for name, group in streams.items():
-        peaks = [max(path_of(auditor.reference, s, STREAM_TOKENS)) for s in group]
-        accused += sum(peak >= LEVEL for peak in peaks)
+        peaks = [highest(auditor.reference, stream) for stream in group]
+        accused += sum(peak >= LOG10_LEVEL for peak in peaks)
         metric = f"highest log10 E, {len(peaks)} honest streams, {name}"
-        rows.append(row(metric, log10(max(peaks)), "log10", goal=round(log10(LEVEL), 3)))
+        rows.append(row(metric, max(peaks), "log10", goal=round(LOG10_LEVEL, 3)))
     metric = f"false accusations, {len(everybody)} honest streams of {STREAM_TOKENS} tokens"
     looked = sum(ever_convicted(margins_of(stream), bare) for stream in everybody)
     peer_name = "Token-DiFR, a look at every length"
@@ -253,14 +272,12 @@ def cheat_rows(
 ) -> list[dict[str, Any]]:
     """Return tokens to a verdict on one cheat, beside the peers."""
     streams = cut(scored, trial.tokens, trial.streams)
-    crossings = [
-        first_crossing(path_of(auditor.reference, s, trial.tokens), LEVEL + ONSET) for s in streams
-    ]
+    found = [crossing(auditor.reference, stream, trial.tokens) for stream in streams]
     mine = np.concatenate([one.margins for one in scored])
     p0 = max(upper_rate(values) for values in bare.values())
     rates = [mismatch_crossing(s, p0) for s in streams]
     name = f"tokens to verdict, {trial.cheat}"
-    ours = middle(crossings)
+    ours = middle(found)
     medians = {
         "Token-DiFR, fixed length": first_windows(difr, bare, mine, 0.5),
         "GLS, fixed length": first_windows(gls, bare, mine, 0.5),
@@ -271,9 +288,9 @@ def cheat_rows(
         for peer_name, peer in medians.items()
     ]
     peer = first_windows(difr, bare, mine, 0.9)
-    late = worst(crossings, 0.9)
+    late = worst(found, 0.9)
     rows.append(row(f"{name}, 90 %", late, "tokens", peer=peer, peer_name=next(iter(medians))))
-    last = worst(crossings, 1.0)
+    last = worst(found, 1.0)
     return [*rows, row(f"{name}, worst of {len(streams)}", last, "tokens")]
 
 
@@ -288,22 +305,22 @@ def upper_rate(margins: NDArray[np.float64]) -> float:
     return float(beta.ppf(0.999, hits + 1, len(margins) - hits))
 
 
-def middle(crossings: Sequence[int | None]) -> float | None:
+def middle(found: Sequence[int | None]) -> float | None:
     """Return the median, None if half never crossed."""
-    value = statistics.median(c if c is not None else math.inf for c in crossings)
+    value = statistics.median(c if c is not None else math.inf for c in found)
     return None if math.isinf(value) else value
 
 
-def worst(crossings: Sequence[int | None], share: float) -> int | None:
+def worst(found: Sequence[int | None], share: float) -> int | None:
     """Return by when ``share`` of the streams had crossed."""
-    ordered = sorted(crossings, key=lambda c: math.inf if c is None else c)
+    ordered = sorted(found, key=lambda c: math.inf if c is None else c)
     return ordered[math.ceil(share * len(ordered)) - 1]
 
 
 def cost_rows(auditor: Auditor) -> list[dict[str, Any]]:
     """Compare the audit of some answers with making them."""
     ids = prompts(auditor.engine)
-    questions = [Question(ids[i], DRAWN, seed_of("cost", i)) for i in range(32)]
+    questions = [Question(ids[i], DRAWN, seed_of("cost", i)) for i in range(16)]
     rows = []
     for batch in (1, 16):
         engine = TransformersEngine.load(MODEL, "bf16", batch)
