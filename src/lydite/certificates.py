@@ -87,14 +87,16 @@ def _follow(chain: tuple[bytes, ...], root: str, names: Names) -> Chain:
     found = read[-1].fingerprint(hashes.SHA256()).hex()
     if found != root:
         raise Refusal(names.root, f"certificate {len(read) - 1}", root, found)
+    serials = _read_further(read, names.form)
     constraints = _extension(read[0], x509.BasicConstraints)
     if constraints is not None and constraints.ca:
         raise Refusal(names.chain, "certificate 0", "a device", "an authority")
-    for depth, (subject, issuer) in enumerate(itertools.pairwise(read)):
+    # from the root down, so that no key which a stranger made is ever computed with
+    for depth, (subject, issuer) in reversed([*enumerate(itertools.pairwise(read))]):
         _check_issued(subject, issuer, depth, names)
     return Chain(
         leaf=read[0],
-        serials=tuple(map(_serial, read)),
+        serials=serials,
         from_s=max(int(each.not_valid_before_utc.timestamp()) for each in read),
         until_s=min(int(each.not_valid_after_utc.timestamp()) for each in read),
     )
@@ -116,8 +118,7 @@ def load(content: bytes, what: str, form: Reason) -> x509.Certificate:
     try:
         with _unwarned():
             certificate = x509.load_der_x509_certificate(content)
-            _ = certificate.serial_number, certificate.public_key(), certificate.not_valid_after_utc
-            _ = certificate.not_valid_before_utc, certificate.issuer, certificate.subject
+            _ = certificate.not_valid_before_utc, certificate.not_valid_after_utc
             critical = {each.oid for each in certificate.extensions if each.critical}
     except BROKEN as error:
         raise Refusal(form, what, "a certificate in DER", str(error)[:200]) from error
@@ -137,9 +138,14 @@ def _unwarned() -> Iterator[None]:
         yield
 
 
-def _serial(certificate: x509.Certificate) -> str:
-    with _unwarned():
-        return f"{certificate.serial_number:x}"
+def _read_further(read: Sequence[x509.Certificate], form: Reason) -> tuple[str, ...]:
+    """Return the serial numbers, once the device's name and key are known to be readable."""
+    try:
+        with _unwarned():
+            _ = read[0].subject, read[0].public_key()
+            return tuple(f"{each.serial_number:x}" for each in read)
+    except BROKEN as error:
+        raise Refusal(form, "certificate 0", "a name and a key", str(error)[:200]) from error
 
 
 def _check_issued(
