@@ -69,6 +69,7 @@ def test_a_file_without_a_signature_stays_unknown() -> None:
         (signature(key_of("rsa"), head=b"\3\1\4"), Reason.IMA_SIGNATURE),
         (signature(key_of("rsa"), head=b"\3\2\2"), Reason.IMA_SIGNATURE),
     ],
+    ids=["stranger", "other-file", "cut", "longer", "other-version", "other-hash"],
 )
 def test_another_signature_is_refused(signed: bytes, reason: Reason) -> None:
     with pytest.raises(Refusal) as caught:
