@@ -33,7 +33,7 @@ from tests.evidence.nvgpu.devices import (
 )
 from tests.evidence.snp.processor import NOW, challenge
 
-FEW, MANY = 10_000, 1_000_000
+FEW, MANY = 6_000, 1_000_000
 
 
 def without(*kinds: int) -> dict[int, bytes]:
@@ -97,7 +97,7 @@ def try_mutations(count: int, seed: int) -> set[str]:
     return reasons
 
 
-def test_ten_thousand_mutations_affirm_nothing_else_and_raise_nothing() -> None:
+def test_six_thousand_mutations_affirm_nothing_else_and_raise_nothing() -> None:
     reasons = try_mutations(FEW, seed=1)
     assert reasons >= {"attest.wrapper", "nv.form", "nv.index", "nv.signature", "nv.exception"}
 
