@@ -95,24 +95,27 @@ def accusations(table: Table) -> Iterator[report.Row]:
 def ratios(table: Table) -> Iterator[report.Row]:
     """Yield our tokens to a verdict against those of projections at 16 bytes, attack by attack."""
     for name, allowed in ALLOWED.items():
-        compared = [each for each in (_pair(row, name) for row in table.attacks) if each]
-        for attack, ours, peer in compared:
-            yield report.row(
-                f"tokens to verdict, {attack}, {name}",
-                ours,
-                "tokens",
-                goal=allowed * peer,
-                at_most=True,
-                peer=peer,
-                peer_name="projections, 16 B",
-            )
-        middle = statistics.median(ours / peer for _, ours, peer in compared)
-        yield report.row(f"median ratio to projections, {name}", middle, "", at_most=True)
+        for place, alpha in enumerate(ALPHAS):
+            pairs = [_pair(row, name, place) for row in table.attacks]
+            compared = [each for each in pairs if each]
+            for attack, ours, peer in compared:
+                yield report.row(
+                    f"tokens to verdict at {alpha:g}, {attack}, {name}",
+                    ours,
+                    "tokens",
+                    goal=allowed * peer,
+                    at_most=True,
+                    peer=peer,
+                    peer_name="projections, 16 B",
+                )
+            middle = statistics.median(ours / peer for _, ours, peer in compared)
+            what = f"median ratio to projections at {alpha:g}, {name}"
+            yield report.row(what, middle, "", at_most=True)
 
 
-def _pair(row: Row, name: str) -> tuple[str, int, int] | None:
+def _pair(row: Row, name: str, place: int) -> tuple[str, int, int] | None:
     """Return the tokens of both where the peer accuses half of the streams."""
-    peer, ours = row.cells[PEER].tokens[0], row.cells[name].tokens[0]
+    peer, ours = row.cells[PEER].tokens[place], row.cells[name].tokens[place]
     return None if peer is None else (row.name, FULL.longest if ours is None else ours, peer)
 
 

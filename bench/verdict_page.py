@@ -1,5 +1,6 @@
 """Draws ``docs/verdicts.md`` from the kept verdict table; knows how to lay out, and no more."""
 
+import math
 from collections.abc import Iterator, Sequence
 
 from lydite.laboratory.judging import ALPHAS, Alarms, Cell
@@ -24,6 +25,19 @@ STREAMS = f"""\
 Streams accused at {ALPHAS[0]} / {ALPHAS[1]}. No answer is in two streams, and none was calibrated
 on.
 """
+WORTH = f"""\
+Nats a token that the best bet on each attack gains, and Wald's bound, ln(1/{ALPHAS[1]}) divided by
+them: no test of the same bins against the same null takes fewer tokens on average. Attacks that only
+some answers show have fewer here than in those answers.
+"""
+WORTHY = (
+    "tokens/margin",
+    "tokens/residual",
+    "activations/sketch-2",
+    "activations/sketch-4",
+    "projections",
+)
+LEAST_NATS = 0.0005
 _SHORT = {
     "tokens/margin": "margin",
     "tokens/surprisal": "surprisal",
@@ -46,6 +60,9 @@ def page(table: Table) -> str:
         "## Tokens to a verdict\n",
         WATCHED,
         "\n".join(_attacks(table)),
+        "\n## What a score is worth\n",
+        WORTH,
+        "\n".join(_worths(table)),
         "\n## Honest streams\n",
         STREAMS,
         "\n".join(_honest(table)),
@@ -70,6 +87,20 @@ def _attacks(table: Table) -> Iterator[str]:
     for row in table.attacks:
         name = f"{row.threat}: {row.name}" if row.threat else row.name
         yield _line(name, [_cell(row.cells[each.name]) for each in table.evidence])
+
+
+def _worths(table: Table) -> Iterator[str]:
+    shown = [each for each in table.evidence if each.name in WORTHY]
+    yield from _head("attack", shown)
+    for row in table.attacks:
+        cells = [_worth(row.cells[each.name].nats) for each in shown]
+        yield _line(row.name, cells)
+
+
+def _worth(nats: float | None) -> str:
+    if nats is None or nats < LEAST_NATS:
+        return "-"
+    return f"{nats:.3f}: {math.log(1 / ALPHAS[1]) / nats:,.1f}"
 
 
 def _cell(cell: Cell) -> str:

@@ -10,6 +10,7 @@ from lydite.appraisal.policy import DEFAULT, Weight
 from lydite.errors import FormatError, Reason
 from lydite.laboratory.bigram import Bigram
 from lydite.laboratory.world import World, calibrated
+from lydite.messages.calibration import BY_BINS, BY_TAILS, Method
 from lydite.messages.canonical import encode
 from lydite.messages.tier import Tier
 
@@ -72,3 +73,38 @@ def test_weights_are_an_average_and_never_a_product() -> None:
 def test_a_file_that_is_no_reference_of_any_kind_is_refused(payload: bytes) -> None:
     with pytest.raises(FormatError):
         references.parse(payload)
+
+
+@pytest.mark.parametrize("method", [BY_BINS, BY_TAILS])
+def test_every_published_method_judges_and_is_verified_by_its_own_arithmetic(
+    method: Method,
+) -> None:
+    rules = replace(DEFAULT, method=method)
+    honest, cheating = World(policy=rules), World(cheat=Bigram(noise=0.3), policy=rules)
+    for world, tier in ((honest, Tier.AFFIRMING), (cheating, Tier.CONTRAINDICATED)):
+        world.traffic(12)
+        assert world.judged().tier is tier
+        assert world.verify(world.bundle()).tier is tier
+
+
+def test_methods_weigh_the_same_records_unlike() -> None:
+    levels = []
+    for method in (BY_BINS, BY_TAILS):
+        world = World(cheat=Bigram(noise=0.3), policy=replace(DEFAULT, method=method))
+        world.traffic(4)
+        levels.append(world.judged().log10_e_milli)
+    assert levels[0] != levels[1]
+
+
+def test_power_by_another_method_excludes_nothing() -> None:
+    known = calibrated(Bigram())
+    older = replace(known, alternatives=tuple(a for a in known.alternatives if a.method == BY_BINS))
+    decision.decide(DEFAULT, (older,), [])
+    with pytest.raises(FormatError, match="no power against int4-weights by"):
+        decision.decide(replace(DEFAULT, method=BY_TAILS), (older,), [])
+
+
+def test_an_unpublished_method_is_refused() -> None:
+    payload = encode(DEFAULT).replace(BY_BINS.encode(), b"lydite/bets-average/v1")
+    with pytest.raises(FormatError):
+        policy.parse(payload)

@@ -18,6 +18,7 @@ from lydite.evidence.activations.reference import (
 )
 from lydite.evidence.activations.spec import Spec
 from lydite.evidence.activations.verifier import Taps
+from lydite.messages.calibration import BY_BINS, BY_TAILS
 from lydite.messages.canonical import encode
 from lydite.messages.finding import Finding, Measure
 from lydite.messages.tier import Tier
@@ -92,9 +93,13 @@ def test_scores_that_no_verifier_records_are_refused(score: int) -> None:
 def test_the_e_value_is_that_of_the_counted_bins() -> None:
     scores = (0, 20_000, 40_000, 60_000, 100_000)
     counts = bins.count(KNOWN.sketch.edges, scores)
-    ((_, level),) = channel_log10_e(KNOWN, [finding(scores)])
-    expected = composite.log_e(KNOWN.sketch, [counts], null(KNOWN))
-    assert level == pytest.approx(expected / np.log(10), abs=1e-9)
+    survival = composite.tails(KNOWN.sketch, len(KNOWN.sketch.edges) + 1, KNOWN.error_ppm)
+    for method, expected in (
+        (BY_BINS, composite.log_e(KNOWN.sketch, [counts], null(KNOWN))),
+        (BY_TAILS, composite.log_e_tails(KNOWN.sketch, [counts], survival)),
+    ):
+        ((_, level),) = channel_log10_e(KNOWN, [finding(scores)], method)
+        assert level == pytest.approx(expected / np.log(10), abs=1e-9)
 
 
 def test_honest_streams_stay_below_and_another_model_rises_above() -> None:

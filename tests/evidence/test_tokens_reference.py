@@ -13,11 +13,19 @@ from hypothesis import strategies as st
 from lydite.errors import FormatError, Reason, VerificationError
 from lydite.evidence.tokens import reference as room
 from lydite.evidence.tokens.reference import Reference
-from lydite.messages.calibration import Binned, Cheat, Histogram, Provenance
+from lydite.messages.calibration import (
+    BY_BINS,
+    BY_TAILS,
+    Binned,
+    Cheat,
+    Histogram,
+    Method,
+    Provenance,
+)
 from lydite.messages.canonical import encode
 from lydite.messages.finding import Finding, Measure
 from lydite.messages.tier import Tier
-from lydite.statistics import betting, bins, channel, nearest, shares
+from lydite.statistics import betting, bins, channel, composite, nearest, shares
 
 
 def histogram(name: str, rows: list[list[int]]) -> Histogram:
@@ -104,15 +112,21 @@ def test_a_margin_that_no_verifier_records_is_refused(margin: int) -> None:
         room.bin_of(REFERENCE, margin)
 
 
-def test_channels_are_recomputed_from_the_recorded_integers_alone() -> None:
+@pytest.mark.parametrize("method", [BY_BINS, BY_TAILS])
+def test_channels_are_recomputed_from_the_recorded_integers_alone(method: Method) -> None:
     findings = [finding([0, 0, 3, 60_000], [100, -5_000]), finding([room.OUTSIDE], [900_000])]
     nothing = Finding(kind="tokens", tier=Tier.NONE, reason=Reason.NO_TOKEN_IDS)
     other = Finding(
         kind="tpm", tier=Tier.NONE, reason=Reason.RECORDED, measures=findings[0].measures
     )
-    channels = room.channel_log10_e(REFERENCE, [findings[0], nothing, other, findings[1]])
-    assert channels == room.channel_log10_e(REFERENCE, findings)
-    margins = channel.log_e([[2, 1, 0, 1, 0], [0, 0, 0, 0, 1]], room.null(REFERENCE))
+    channels = room.channel_log10_e(REFERENCE, [findings[0], nothing, other, findings[1]], method)
+    assert channels == room.channel_log10_e(REFERENCE, findings, method)
+    counts = [[2, 1, 0, 1, 0], [0, 0, 0, 0, 1]]
+    survival = composite.tails(REFERENCE.margin, 5, REFERENCE.error_ppm)
+    margins = {
+        BY_BINS: channel.log_e(counts, room.null(REFERENCE)),
+        BY_TAILS: channel.log_e_tails(counts, survival),
+    }[method]
     surprisals = channel.log_e_centred([[100, -5_000], [900_000]], 700)
     assert channels == (
         ("tokens/margin", pytest.approx(margins / math.log(10))),
@@ -155,7 +169,7 @@ def test_every_bet_is_mixed_over_every_start_by_its_definition(
     margin = [mixed(scored, learnt), shared(scored, one)]
     margin += [mean([mixed(scored, partial(known, cheat=c)) for c in cheats])] if cheats else []
     surprisal = [mixed(scored, centred), shared(scored, lambda answer: centred([answer]))]
-    levels = [10**value for _, value in room.channel_log10_e(reference, findings)]
+    levels = [10**value for _, value in room.channel_log10_e(reference, findings, BY_BINS)]
     assert levels == pytest.approx([mean(margin), mean(surprisal)], rel=1e-9)
 
 

@@ -1,7 +1,6 @@
 """The verdict table says what was measured: honest streams stay unaccused, cheats are found."""
 
 import json
-import math
 import random
 import sys
 from pathlib import Path
@@ -17,7 +16,7 @@ from lydite.evidence.activations import attester, projection
 from lydite.evidence.activations import spec as specs
 from lydite.evidence.tokens.reference import MARGIN, RESIDUAL, parse
 from lydite.evidence.tokens.sampling import Sampling
-from lydite.laboratory import channels, nulls, parts, texts, toploc
+from lydite.laboratory import channels, nulls, parts, texts, toploc, wealth
 from lydite.laboratory.captures import Capture, capture
 from lydite.laboratory.cheats import CHEATS, Workshop
 from lydite.laboratory.cheats.fronts import close
@@ -26,7 +25,7 @@ from lydite.laboratory.plans import FULL, SMALL
 from lydite.laboratory.streams import Question, render, seed_of
 from lydite.laboratory.verdicts import Laboratory, Table
 from lydite.messages.calibration import Binned
-from lydite.statistics import channel
+from lydite.statistics import bins, channel, tails
 from lydite.statistics.dependence import Dependence
 
 ROOT = Path(__file__).parents[2]
@@ -43,6 +42,8 @@ TINY = msgspec.structs.replace(
     honest_streams=3,
     stream_answers=2,
     attack_answers=8,
+    measured=("smaller-model", "int4-weights"),
+    measured_answers=6,
     resamples=6,
     longest=600,
 )
@@ -98,8 +99,8 @@ def test_the_table_names_what_it_was_made_from(table: Table) -> None:
     assert again.provenance["weights"] == check_manifest(BASE).root
     sketch = next(each for each in again.evidence if each.name == "activations/sketch-2")
     assert sketch.bytes_a_token == 2
-    assert len(sketch.ceilings) == len(sketch.edges) + 1
-    assert sum(sketch.ceilings) > 1
+    assert len(sketch.survival) == len(sketch.edges) + 1
+    tails.check(sketch.survival)
 
 
 def test_the_large_matrix_has_twenty_streams_of_every_honest_variant() -> None:
@@ -207,27 +208,66 @@ def plain_null() -> nulls.Null:
     binned = Binned(
         edges=(5,), histograms=(nulls.histogram("x", [one.scores["x"] for one in ANSWERS], (5,)),)
     )
-    return nulls.Null(binned, (0.78, 0.28), 0, (("x", Dependence(0.0, 0.0, 40, 120)),))
+    null = nulls.Null(binned, (1.0, 0.28), 0, (("x", Dependence(0.0, 0.0, 40, 120)),))
+    return null.knowing("x", {"other": [one.scores for one in CHEATED[:20]]})
 
 
 def test_first_crossings_are_those_of_the_whole_path() -> None:
     null, dice = plain_null(), random.Random(4)
     for _ in range(20):
         stream = [one.scores for one in dice.choices(ANSWERS + CHEATED, k=12)]
-        logs = list(nulls.path("x", null, stream))
-        found = nulls.first_over(iter(logs), (1.0, 2.0, 5.0))
+        logs = np.concatenate(list(nulls.path("x", null, stream)))
+        found = nulls.first_over(nulls.path("x", null, stream), (1.0, 2.0, 5.0))
         for level, at in zip((1.0, 2.0, 5.0), found, strict=True):
             assert at == next((n for n, log in enumerate(logs, 1) if log >= level), None)
 
 
-def test_bets_on_a_share_never_come_before_those_of_the_channel() -> None:
+def test_streams_are_worth_what_a_verdict_says_of_them() -> None:
     null, dice = plain_null(), random.Random(5)
-    cheat = (0.25, 0.75)
-    stream = [(1, 3) if dice.random() < 0.3 else (3, 1) for _ in range(400)]
-    found = parts.crossings(stream, null.ceilings, cheat)
-    for alpha, at in zip(parts.PART_ALPHAS, found, strict=True):
-        assert at is not None
-        assert channel.log_e(stream[:at], null.ceilings, [cheat]) >= math.log(1 / alpha) - 1e-9
+    stream = [one.scores for one in dice.choices(ANSWERS + CHEATED, k=9)]
+    counts = [bins.count(null.binned.edges, one["x"]) for one in stream]
+    logs = list(nulls.path("x", null, stream))
+    for number, path in enumerate(logs, 1):
+        verdict = channel.log_e_tails(counts[:number], null.survival, null.cheats())
+        assert path[-1] == pytest.approx(verdict, abs=1e-9)
+        partly = [*counts[: number - 1], bins.count(null.binned.edges, stream[number - 1]["x"][:2])]
+        assert path[1] == pytest.approx(
+            channel.log_e_tails(partly, null.survival, null.cheats()), abs=1e-9
+        )
+    weights, bets = channel.wagers(null.survival, null.cheats())
+    gains = np.array(counts) @ np.array(bets).T
+    for level, path in zip(wealth.of_gains(gains, weights), logs, strict=True):
+        assert level == pytest.approx(path[-1], abs=1e-9)
+
+
+def test_surprisals_are_worth_what_a_verdict_says_of_them() -> None:
+    dice = np.random.default_rng(6)
+    answers = [dice.integers(-600_000, 800_000, size=int(n)) for n in (5, 1, 9, 30)]
+    for number, path in enumerate(wealth.centred(answers, 900), 1):
+        said = [one.tolist() for one in answers[:number]]
+        assert path[-1] == pytest.approx(channel.log_e_centred(said, 900), abs=1e-9)
+
+
+def test_an_answer_without_a_score_is_a_step_and_no_evidence() -> None:
+    null = plain_null()
+    stream = [{"x": ()}, ANSWERS[0].scores, {"x": ()}, CHEATED[0].scores]
+    counts = [bins.count(null.binned.edges, one["x"]) for one in stream]
+    *_, last = nulls.path("x", null, stream)
+    verdict = channel.log_e_tails(counts, null.survival, null.cheats())
+    assert last[-1] == pytest.approx(verdict, abs=1e-9)
+
+
+def test_cheating_on_a_share_is_found_nearly_as_soon_as_by_who_knows_all() -> None:
+    good = [one._replace(scores={"x": (0,) * 19 + (9,)}) for one in ANSWERS]
+    bad = [one._replace(scores={"x": (9,) * 12 + (0,) * 8}) for one in ANSWERS]
+    null = plain_null()._replace(survival=(1.0, 0.052))
+    found = parts.measure(
+        "other", "x", null.knowing("x", {"other": [one.scores for one in bad]}), good, bad
+    )
+    for each in found:
+        assert each.found == 1.0
+        assert each.ratio is not None
+        assert 0.9 < each.ratio < 1.8
 
 
 def test_a_mixing_provider_has_the_stated_share_and_says_nothing_twice() -> None:

@@ -113,7 +113,7 @@ def _power(
 
     pairs = []
     for name in policy.alternatives:
-        known = yardsticks.alternatives(references, name)
+        known = yardsticks.alternatives(references, name, policy.method)
         ways = [_way(policy, one, sizes) for one in known]
         told = [way for way in ways if way is not None]
         if not told:
@@ -259,7 +259,7 @@ def _scored(policy: Policy, audit: Sequence[Finding]) -> bool:
 def _channels(
     policy: Policy, references: Sequence[Reference], scored: Sequence[Finding]
 ) -> tuple[Channel, ...]:
-    levels = yardsticks.levels(references, scored)
+    levels = yardsticks.levels(references, scored, policy.method)
     unknown = [w.channel for w in policy.weights if w.channel not in levels]
     if unknown:
         raise FormatError(f"no such channel: {', '.join(unknown)}")

@@ -4,9 +4,9 @@ A policy is a document with a digest; a relying party pins the digest. Knows no 
 """
 
 import hashlib
-from typing import Literal
 
 from lydite.errors import FormatError
+from lydite.messages.calibration import BY_BINS, Method
 from lydite.messages.canonical import Count, Hex32, Message, Word, decode, encode
 from lydite.messages.epoch import Ppm
 
@@ -33,7 +33,7 @@ class Policy(Message, frozen=True, kw_only=True):
     """
 
     name: Word
-    method: Literal["lydite/bets-average/v2"] = "lydite/bets-average/v2"
+    method: Method = BY_BINS
     mandatory: tuple[Word, ...]
     weights: tuple[Weight, ...]
     alternatives: tuple[Word, ...]

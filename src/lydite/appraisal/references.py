@@ -12,7 +12,7 @@ from lydite.errors import FormatError, Reason, VerificationError
 from lydite.evidence.activations import reference as activations
 from lydite.evidence.tokens import reference as tokens
 from lydite.evidence.tokens.reference import UNSEEDED
-from lydite.messages.calibration import Alternative
+from lydite.messages.calibration import Alternative, Method
 from lydite.messages.canonical import decode, encode
 from lydite.messages.declaration import Declaration
 from lydite.messages.finding import Finding
@@ -26,7 +26,7 @@ class _Room(NamedTuple):
 
     kind: str
     check: Callable[[Any], None]
-    levels: Callable[[Any, Sequence[Finding]], tuple[tuple[str, float], ...]]
+    levels: Callable[[Any, Sequence[Finding], Method], tuple[tuple[str, float], ...]]
 
 
 Reference = tokens.Reference | activations.Reference | activations.Covering
@@ -170,8 +170,12 @@ def covers(stack: Stack, engine: str, dtype: str) -> bool:
     return engine in {stack.engine, f"{stack.engine} {stack.version}"} and dtype == stack.dtype
 
 
-def levels(references: Sequence[Reference], findings: Sequence[Finding]) -> dict[str, float]:
+def levels(
+    references: Sequence[Reference], findings: Sequence[Finding], method: Method
+) -> dict[str, float]:
     """Return log10 of the e-value of every channel that ``references`` read, from the records.
+
+    ``method`` is the arithmetic that the policy names.
 
     Raises:
         VerificationError: scores made against another Reference Value.
@@ -179,7 +183,7 @@ def levels(references: Sequence[Reference], findings: Sequence[Finding]) -> dict
     """
     found: dict[str, float] = {}
     for reference in references:
-        found |= KINDS[type(reference)].levels(reference, findings)
+        found |= KINDS[type(reference)].levels(reference, findings, method)
     return found
 
 
@@ -197,13 +201,14 @@ def seeded(references: Sequence[Reference], findings: Sequence[Finding]) -> dict
     return {} if level is None else {f"{tokens.KIND}/{tokens.MARGIN}": level}
 
 
-def alternatives(references: Sequence[Reference], name: str) -> list[Alternative]:
-    """Return what the references say of the power against the cheat called ``name``.
+def alternatives(references: Sequence[Reference], name: str, method: Method) -> list[Alternative]:
+    """Return what the references say of the power of ``method`` against the cheat called ``name``.
 
     Raises:
         FormatError: nothing, so that nothing could ever affirm.
     """
-    known = [one for r in references for one in r.alternatives if one.name == name]
+    told = (one for r in references for one in r.alternatives if one.name == name)
+    known = [one for one in told if one.method == method]
     if not known:
-        raise FormatError(f"reference has no power against {name}")
+        raise FormatError(f"reference has no power against {name} by {method}")
     return known

@@ -24,7 +24,8 @@ from lydite.laboratory.captures import Capture
 from lydite.messages.calibration import Binned, Provenance
 
 MICRO = 1_000_000
-SIGMAS_A_STEP = 4
+SIGMAS_A_STEP = 2.25
+"""Half a turn of the residues is then 4.5 times the noise; a coarser step rounds cheats away."""
 PROJECTED, PROJECTION_SEED = 8, 2511
 """Coordinates, and the seed of the fixed Gaussian matrix, of the peer's projections."""
 
@@ -100,7 +101,7 @@ def sketch_channel(spec: Spec, weights_root: str, width: int) -> Channel:
 
 
 def spec_for(captures: Sequence[Sequence[Capture]], coordinates: int) -> Spec:
-    """Return a spec whose step is four times the noise of the worst honest implementation.
+    """Return a spec whose step is ``SIGMAS_A_STEP`` times the noise of the worst implementation.
 
     ``captures`` are honest answers, those of each implementation apart.
     """

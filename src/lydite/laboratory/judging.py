@@ -1,7 +1,7 @@
 """Streams of scored answers, judged: after how many tokens each kind of evidence accuses.
 
-Answers in, cells of the verdict table out; no model is run. Levels include the ln 2 nats that it
-costs a verdict not to know when a cheat began.
+Answers in, cells of the verdict table out; no model is run. Streams are watched by the arithmetic
+of verdicts (``laboratory.wealth``), which does not know when a cheat began either.
 """
 
 import math
@@ -17,11 +17,12 @@ from lydite.laboratory import nulls, texts, toploc
 from lydite.laboratory.channels import Channel
 from lydite.laboratory.nulls import ALL, Answer, Null
 from lydite.laboratory.streams import seed_of
+from lydite.statistics import tails
+from lydite.statistics.nearest import smoothed
 from lydite.statistics.rates import highest
 
 ALPHAS = (0.005, 0.001)
-ONSET = math.log(2)
-LEVELS = tuple(math.log(1 / alpha) + ONSET for alpha in ALPHAS)
+LEVELS = tuple(math.log(1 / alpha) for alpha in ALPHAS)
 PUBLISHED, LIKELIHOOD, UNLIKE = "toploc/published", "text/likelihood", "text/mmd"
 FIXED = (LIKELIHOOD, UNLIKE)
 MMD_RESAMPLES = 10
@@ -49,6 +50,8 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
     """Share of the streams that are accused."""
     tokens: tuple[int | None, int | None]
     """Median tokens to the verdict; none where less than half are accused."""
+    nats: float | None = None
+    """What the best bet on this very cheat gains a score, by any test of the same bins."""
 
 
 class Alarms(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,7 +89,7 @@ def cells(by: Yardstick, answers: Sequence[Kept], label: str, size: "Size") -> d
     count = math.ceil(size.longest / mean)
     streams = [dice.choices(answers, k=count) for _ in range(size.streams)]
     row = {
-        name: _cell([crossings(by, name, stream) for stream in streams])
+        name: _cell([crossings(by, name, stream) for stream in streams], _nats(by, name, answers))
         for name in by.names()
         if name not in FIXED
     }
@@ -142,17 +145,27 @@ def _highest(by: Yardstick, name: str, stream: Sequence[Kept]) -> float:
         return 0.0
     answers = [each.scores for each in stream]
     if name == ALL:
-        logs = nulls.merged(by.nulls, answers)
+        paths = nulls.merged(by.nulls, answers)
     else:
-        logs = nulls.path(name, by.nulls[name], answers)
-    return (max(logs, default=0.0) - ONSET) / math.log(10)
+        paths = nulls.path(name, by.nulls[name], answers)
+    return max((float(logs.max()) for logs in paths if logs.size), default=0.0) / math.log(10)
 
 
-def _cell(found: Sequence[Crossings]) -> Cell:
+def _nats(by: Yardstick, name: str, answers: Sequence[Kept]) -> float | None:
+    """Return what no test of a channel's bins exceeds on this cheat, in nats a score."""
+    null = by.nulls.get(name)
+    rows = [each.scores[name] for each in answers] if null and null.survival else []
+    if null is None or not any(rows):
+        return None
+    counts = nulls.histogram(name, rows, null.binned.edges).counts
+    return round(tails.nats(smoothed(counts), null.survival), 4)
+
+
+def _cell(found: Sequence[Crossings], nats: float | None = None) -> Cell:
     columns = list(zip(*found, strict=True))
     shares = [sum(each is not None for each in column) / len(column) for column in columns]
     medians = [_median(column) for column in columns]
-    return Cell(found=(shares[0], shares[1]), tokens=(medians[0], medians[1]))
+    return Cell(found=(shares[0], shares[1]), tokens=(medians[0], medians[1]), nats=nats)
 
 
 def _median(column: Sequence[int | None]) -> int | None:

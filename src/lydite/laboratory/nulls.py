@@ -1,8 +1,9 @@
 """What is honest for each channel, from honest answers alone, and what streams are worth then.
 
-The null of a channel is composite: in every bin, the highest rate of any calibrated implementation,
-raised by its calibration error (``statistics.composite``). Nothing here sees a cheat or a stream
-that is judged.
+The null of a channel is composite: the highest rate of every tail of scores in any calibrated
+implementation, raised by its calibration error (``statistics.composite.tails``). Nothing of it
+sees a cheat or a stream that is judged; bets on measured cheats are placed by other answers of
+theirs, to other prompts. For ours and for the peers alike.
 """
 
 import math
@@ -10,16 +11,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lydite.evidence.tokens.reference import Reference
+from lydite.laboratory import wealth
 from lydite.laboratory.channels import Channel
-from lydite.messages.calibration import Binned, Histogram
-from lydite.statistics import betting, bins, composite, dependence
+from lydite.laboratory.wealth import Floats
+from lydite.messages.calibration import Binned, Cheat, Histogram
+from lydite.statistics import bins, composite, dependence
 from lydite.statistics.dependence import Dependence
-from lydite.statistics.merging import log_average
+from lydite.statistics.nearest import smoothed
 
-QUANTILES = (0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995)
-"""Of all honest scores: where bins begin."""
+DECILES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+QUANTILES = (*DECILES, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999)
+"""Of the scores of the noisiest honest implementation, the one with the largest mean: where bins
+begin. Fixed before any cheat was scored by them."""
 ERROR_PPM = 1000
 MERGED = ("tokens/margin", "tokens/surprisal", "tokens/residual", "activations/sketch-4")
 """What lydite averages where a provider tells log-probabilities and sketches."""
@@ -31,14 +37,32 @@ Answer = Mapping[str, tuple[int, ...]]
 
 
 class Null(NamedTuple):
-    """What honest scores of one channel look like."""
+    """What honest scores of one channel look like, and what cheats are bet on."""
 
     binned: Binned
     """Empty for surprisals, which need none: they are centred."""
-    ceilings: tuple[float, ...]
+    survival: tuple[float, ...]
     drift_micro: int
     dependence: tuple[tuple[str, Dependence], ...]
     """How far scores follow the one before, for each implementation."""
+
+    def knowing(self, name: str, cheats: Mapping[str, Sequence[Answer]]) -> "Null":
+        """Return the same null with bets on what these answers of each cheat score in ``name``."""
+        if not self.survival:
+            return self
+        edges = self.binned.edges
+        rows = {cheat: [one[name] for one in said] for cheat, said in cheats.items()}
+        known = tuple(
+            Cheat(name=cheat, counts=histogram(cheat, each, edges).counts)
+            for cheat, each in rows.items()
+            if any(each)
+        )
+        histograms = self.binned.histograms
+        return self._replace(binned=Binned(edges=edges, histograms=histograms, cheats=known))
+
+    def cheats(self) -> list[tuple[float, ...]]:
+        """Return the distributions that are bet on."""
+        return [smoothed(cheat.counts) for cheat in self.binned.cheats]
 
 
 def calibrate(
@@ -59,8 +83,8 @@ def _null(name: str, honest: Mapping[str, Sequence[Answer]], reference: Referenc
     edges = reference.margin.edges if name == MARGINS else _edges(rows)
     histograms = tuple(histogram(label, each, edges) for label, each in rows.items())
     binned = Binned(edges=edges, histograms=histograms)
-    ceilings = composite.ceilings(binned, len(edges) + 1, ERROR_PPM)
-    return Null(binned, ceilings, 0, follows)
+    survival = composite.tails(binned, len(edges) + 1, ERROR_PPM)
+    return Null(binned, survival, 0, follows)
 
 
 def _follows(rows: Sequence[Sequence[int]]) -> Dependence:
@@ -71,14 +95,16 @@ def _follows(rows: Sequence[Sequence[int]]) -> Dependence:
 
 
 def _edges(rows: Mapping[str, Sequence[Sequence[int]]]) -> tuple[int, ...]:
-    pooled = np.concatenate([np.array(row) for each in rows.values() for row in each])
-    return tuple(sorted({int(edge) for edge in np.quantile(pooled, QUANTILES)} - {0}))
+    pooled = [np.concatenate([np.array(row) for row in each]) for each in rows.values()]
+    noisiest = max(pooled, key=lambda scores: float(scores.mean()))
+    return tuple(sorted({math.ceil(edge) for edge in np.quantile(noisiest, QUANTILES)} - {0}))
 
 
 def histogram(name: str, rows: Sequence[Sequence[int]], edges: Sequence[int]) -> Histogram:
     """Return how the scores of some answers fall into the bins, clustered by answer."""
     table = np.array([bins.count(edges, row) for row in rows], dtype=np.int64)
     lengths = table.sum(axis=1)
+    tails = table[:, ::-1].cumsum(axis=1)[:, ::-1]
     return Histogram(
         name=name,
         responses=len(rows),
@@ -87,33 +113,40 @@ def histogram(name: str, rows: Sequence[Sequence[int]], edges: Sequence[int]) ->
         counts=tuple(table.sum(axis=0).tolist()),
         counts_squared=tuple((table**2).sum(axis=0).tolist()),
         crosses=tuple((table * lengths[:, None]).sum(axis=0).tolist()),
+        tails_squared=tuple((tails**2).sum(axis=0).tolist()),
     )
 
 
-def path(name: str, null: Null, answers: Sequence[Answer]) -> Iterator[float]:
-    """Yield the log e-value of one channel, in nats, after each of its scores."""
-    scores = [score for answer in answers for score in answer[name]]
+def path(name: str, null: Null, answers: Sequence[Answer]) -> Iterator[Floats]:
+    """Yield for each answer the log e-value of one channel, in nats, after each of its scores."""
+    scores = [np.array(answer[name], dtype=np.int64) for answer in answers]
     if name == SURPRISALS:
-        return betting.running(scores, null.drift_micro)
-    places = np.searchsorted(null.binned.edges, scores, side="right").tolist()
-    return bins.running(places, null.ceilings)
+        return wealth.centred(scores, null.drift_micro)
+    return wealth.binned([places(null, each) for each in scores], null.survival, null.cheats())
 
 
-def merged(nulls: Mapping[str, Null], answers: Sequence[Answer]) -> Iterator[float]:
-    """Yield the average of the channels of ``MERGED`` after each token, equal weights."""
+def places(null: Null, scores: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the bin of every score."""
+    return np.searchsorted(null.binned.edges, scores, side="right")
+
+
+def merged(nulls: Mapping[str, Null], answers: Sequence[Answer]) -> Iterator[Floats]:
+    """Yield for each answer the average of the channels of ``MERGED`` after each of its tokens."""
     paths = [path(name, nulls[name], answers) for name in MERGED]
-    weights = [1 / len(MERGED)] * len(MERGED)
-    return (log_average(logs, weights) for logs in zip(*paths, strict=True))
+    for logs in zip(*paths, strict=True):
+        yield np.logaddexp.reduce(logs) - math.log(len(MERGED))
 
 
-def first_over(logs: Iterator[float], levels: Sequence[float]) -> tuple[int | None, ...]:
+def first_over(paths: Iterator[Floats], levels: Sequence[float]) -> tuple[int | None, ...]:
     """Return after how many scores a path first reaches each of the ascending ``levels``."""
     found: list[int | None] = []
-    highest = -math.inf
-    for number, log in enumerate(logs, 1):
-        highest = max(highest, log)
-        while len(found) < len(levels) and highest >= levels[len(found)]:
-            found.append(number)
+    seen = 0
+    for logs in paths:
+        while (
+            len(found) < len(levels) and (over := np.flatnonzero(logs >= levels[len(found)])).size
+        ):
+            found.append(seen + int(over[0]) + 1)
         if len(found) == len(levels):
             break
+        seen += len(logs)
     return (*found, *[None] * (len(levels) - len(found)))

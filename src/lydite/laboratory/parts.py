@@ -12,12 +12,16 @@ import statistics
 from collections.abc import Iterator, Sequence
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
+from lydite.laboratory import wealth
 from lydite.laboratory.judging import Kept
-from lydite.laboratory.nulls import Null, histogram
+from lydite.laboratory.nulls import Null
 from lydite.laboratory.streams import seed_of
-from lydite.statistics import bins, nearest, onset, shares
-from lydite.statistics.merging import log_mean, log_sum
+from lydite.statistics import bins, channel, tails
+from lydite.statistics.merging import log_sum
+from lydite.statistics.nearest import smoothed
 
 SHARE, RATE = 0.05, 0.05
 """Of the requests that are answered by the cheat, and of those that are audited."""
@@ -57,58 +61,40 @@ def mixed(honest: Sequence[Kept], cheap: Sequence[Kept], share: float, label: st
 def measure(
     cheat: str, evidence: str, null: Null, honest: Sequence[Kept], cheap: Sequence[Kept]
 ) -> list[Part]:
-    """Return how many requests it takes at each level.
+    """Return how many requests it takes at each level, by the arithmetic of verdicts.
 
-    The bet on the cheat is fixed by the first half of its answers; the second half is judged.
+    ``null`` bets on every measured cheat, this one among them, from answers that are not judged.
     """
-    half = len(cheap) // 2
-    edges, ceilings = null.binned.edges, null.ceilings
-    known = histogram(cheat, [each.scores[evidence] for each in cheap[:half]], edges)
-    guess = nearest.smoothed(known.counts)
-    good = [bins.count(edges, each.scores[evidence]) for each in honest]
-    bad = [bins.count(edges, each.scores[evidence]) for each in cheap[half:]]
+    known = {each.name: smoothed(each.counts) for each in null.binned.cheats}
+    weights, bets = channel.wagers(null.survival, list(known.values()))
+    bet = tails.on(known[cheat], null.survival)
+    good, bad = (_gains(null, evidence, said, (*bets, bet)) for said in (honest, cheap))
     dice = random.Random(seed_of("parts", cheat, evidence))
     streams = [
-        [dice.choice(bad if dice.random() < SHARE else good) for _ in range(MOST_AUDITS)]
+        np.array([dice.choice(bad if dice.random() < SHARE else good) for _ in range(MOST_AUDITS)])
         for _ in range(STREAMS)
     ]
-    bet = nearest.log_ratios(guess, ceilings)
-    growth = (1 - SHARE) * _growth(good, bet) + SHARE * _growth(bad, bet)
-    ours = [crossings(stream, ceilings, guess) for stream in streams]
-    knowing = [_first(_known(stream, bet)) for stream in streams]
+    growth = (1 - SHARE) * _growth(good[:, -1]) + SHARE * _growth(bad[:, -1])
+    ours = [_first(wealth.of_gains(stream[:, :-1], weights)) for stream in streams]
+    knowing = [_first(_known(stream[:, -1])) for stream in streams]
     return [
         _part(cheat, evidence, place, growth, ours, knowing) for place in range(len(PART_ALPHAS))
     ]
 
 
-def crossings(
-    stream: Sequence[Sequence[int]], null: Sequence[float], cheat: Sequence[float]
-) -> list[int | None]:
-    """Return after how many audited answers ``statistics.channel`` reaches each level.
-
-    Follows the parts of its average that run in constant time, than which it is never less: the
-    third part, which learns over all tokens, can only make it earlier.
-    """
-    return _first(_followed(stream, null, nearest.log_ratios(cheat, null)))
+def _gains(
+    null: Null, evidence: str, said: Sequence[Kept], bets: Sequence[tails.Factors]
+) -> NDArray[np.float64]:
+    """Return what each answer makes of each bet; shape (answers, bets)."""
+    edges = null.binned.edges
+    counts = np.array([bins.count(edges, each.scores[evidence]) for each in said])
+    return counts @ np.array(bets).T
 
 
-def _followed(
-    stream: Sequence[Sequence[int]], null: Sequence[float], bet: Sequence[float]
-) -> Iterator[float]:
-    gains = [_gain(answer, bet) for answer in stream]
-    pairs = zip(stream, gains, strict=True)
-    in_part = (
-        shares.log_steps(log_mean([bins.log_e(answer, null), gain])) for answer, gain in pairs
-    )
-    fixed = onset.running([gain] for gain in gains)
-    for one, other in zip(onset.running(in_part), fixed, strict=True):
-        yield log_sum([one, other]) - math.log(3)
-
-
-def _known(stream: Sequence[Sequence[int]], bet: Sequence[float]) -> Iterator[float]:
+def _known(gains: NDArray[np.float64]) -> Iterator[float]:
     total = 0.0
-    for answer in stream:
-        total += _step(_gain(answer, bet))
+    for gain in gains.tolist():
+        total += _step(gain)
         yield total
 
 
@@ -116,12 +102,8 @@ def _step(gain: float) -> float:
     return log_sum([math.log1p(-SHARE), math.log(SHARE) + gain])
 
 
-def _growth(answers: Sequence[Sequence[int]], bet: Sequence[float]) -> float:
-    return statistics.fmean(_step(_gain(answer, bet)) for answer in answers)
-
-
-def _gain(answer: Sequence[int], bet: Sequence[float]) -> float:
-    return math.fsum(count * log for count, log in zip(answer, bet, strict=True))
+def _growth(gains: NDArray[np.float64]) -> float:
+    return statistics.fmean(map(_step, gains.tolist()))
 
 
 def _first(logs: Iterator[float]) -> list[int | None]:

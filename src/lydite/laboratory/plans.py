@@ -8,6 +8,9 @@ import msgspec
 from lydite.laboratory.cheats import CHEATS, HONEST_NAME
 from lydite.laboratory.honest import HONEST
 
+MIXED = "mixed-"
+"""How cheats begin that send a share of the requests elsewhere: bets on shares are for them."""
+
 Some = Annotated[int, msgspec.Meta(ge=1)]
 
 
@@ -36,6 +39,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     stream_answers: Some
     """In an honest stream."""
     attack_answers: Some
+    measured: tuple[str, ...]
+    """Cheats that are bet on, by answers to prompts that their attack is not asked."""
+    measured_answers: Some
+    """Of each, at most."""
     resamples: Some
     """Streams of an attack, drawn with replacement from its answers."""
     longest: Some
@@ -62,6 +69,16 @@ SMALL = Plan(
     honest_streams=6,
     stream_answers=4,
     attack_answers=24,
+    measured=(
+        "smaller-model",
+        "int4-weights",
+        "int8-weights",
+        "fp8-cache",
+        "truncated-context",
+        "other-temperature",
+        "other-seed",
+    ),
+    measured_answers=12,
     resamples=20,
     longest=1500,
     parts=False,
@@ -74,11 +91,13 @@ FULL = Plan(
     ),
     honest=tuple(HONEST),
     tokens=64,
-    calibration_answers=60,
+    calibration_answers=120,
     honest_streams=20,
     stream_answers=6,
-    attack_answers=48,
-    resamples=40,
+    attack_answers=96,
+    measured=tuple(name for name in CHEATS if name != HONEST_NAME and not name.startswith(MIXED)),
+    measured_answers=48,
+    resamples=60,
     longest=6000,
     parts=True,
 )

@@ -39,10 +39,10 @@ from lydite.laboratory.judging import (
     cells,
 )
 from lydite.laboratory.parts import Part
-from lydite.laboratory.plans import Plan
+from lydite.laboratory.plans import MIXED, Plan
 from lydite.laboratory.streams import Question, render, seed_of
 
-SMALLER, MIXED = "smaller-model", "mixed-"
+SMALLER = "smaller-model"
 COORDINATES = (8, 16)
 
 
@@ -55,7 +55,8 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     score_s: float
     """Processor time to score a thousand tokens, after their recomputation."""
     edges: tuple[int, ...] = ()
-    ceilings: tuple[float, ...] = ()
+    survival: tuple[float, ...] = ()
+    """At most so many honest scores lie in a bin or beyond."""
     rho: float = 0.0
     """The autocorrelation of honest scores that is furthest from zero."""
 
@@ -133,6 +134,7 @@ class Laboratory:
     def run(self) -> Table:
         """Measure all that the plan names, and return the table."""
         self._calibrate()
+        self._measure()
         self._watch_honest()
         for name in self._plan.attacks:
             self._attack(name)
@@ -165,6 +167,18 @@ class Laboratory:
             texts.likelihood([[each.surprise for each in said] for said in honest.values()]),
             tuple(each.text for said in honest.values() for each in said),
         )
+
+    def _measure(self) -> None:
+        """Let cheats answer what their attack is not asked, and bet on what they score."""
+        cheats = {}
+        for name in self._plan.measured:
+            self._say(f"measuring: {name}")
+            made = CHEATS[name](self._workshop)
+            asked = self._others(f"attack/{name}", self._plan.measured_answers)
+            cheats[name] = [self._keep(one).scores for one in self._told(made, asked)]
+        by = self._yardstick()
+        known = {name: null.knowing(name, cheats) for name, null in by.nulls.items()}
+        self._by = by._replace(nulls=known)
 
     def _watch_honest(self) -> None:
         """Let every honest variant answer, and count the streams that are accused."""
@@ -221,16 +235,31 @@ class Laboratory:
                     self.table.parts += parts.measure(cheat, channel, null, *sides)
 
     def _captured(self, engine: Engine, label: str, count: int) -> list[Capture]:
-        """Let ``engine`` answer ``count`` questions of its own, and recompute them.
+        """Let ``engine`` answer ``count`` questions of its own, and recompute them."""
+        return self._told(engine, self._asked(label, self._places(label, count)))
+
+    def _others(self, label: str, count: int) -> list[Question]:
+        """Return at most ``count`` questions whose prompts an attack is not asked."""
+        taken = set(self._places(label, self._plan.attack_answers))
+        free = [place for place in range(len(self._prompts)) if place not in taken]
+        return self._asked(f"measured/{label}", free[:: max(1, len(free) // count)][:count])
+
+    def _places(self, label: str, count: int) -> list[int]:
+        start, whole = seed_of(label) % len(self._prompts), len(self._prompts)
+        return [(start + 7 * i) % whole for i in range(count)]
+
+    def _asked(self, label: str, places: Sequence[int]) -> list[Question]:
+        sampling = Sampling(max_tokens=self._plan.tokens)
+        return [
+            Question(self._prompts[place], sampling, seed_of("lab", label, number))
+            for number, place in enumerate(places)
+        ]
+
+    def _told(self, engine: Engine, questions: Sequence[Question]) -> list[Capture]:
+        """Let ``engine`` answer, and recompute what it says.
 
         A few come before the rest, so that who repeats himself has something to repeat.
         """
-        sampling = Sampling(max_tokens=self._plan.tokens)
-        start, whole = seed_of(label) % len(self._prompts), len(self._prompts)
-        questions = [
-            Question(self._prompts[(start + 7 * i) % whole], sampling, seed_of("lab", label, i))
-            for i in range(count)
-        ]
         try:
             said = capture(engine, self._auditor, questions, self._reference, POOL_SIZE)
         finally:
@@ -293,7 +322,7 @@ def evidence(by: Yardstick, spent: Mapping[str, float], thousands: float) -> lis
                 ours=name == nulls.ALL or (channel is not None and channel.ours),
                 score_s=round(spent.get(name, 0.0) / thousands, 5),
                 edges=null.binned.edges if null else (),
-                ceilings=null.ceilings if null else (),
+                survival=null.survival if null else (),
                 rho=max(rhos, key=abs, default=0.0),
             )
         )

@@ -31,7 +31,14 @@ from lydite.gateway.ledger.retention import make_retention
 from lydite.laboratory.bigram import Bigram
 from lydite.messages import entropy, entry
 from lydite.messages.audit import Verdict
-from lydite.messages.calibration import Alternative, Binned, Histogram, Provenance
+from lydite.messages.calibration import (
+    BY_BINS,
+    BY_TAILS,
+    Alternative,
+    Binned,
+    Histogram,
+    Provenance,
+)
 from lydite.messages.canonical import encode
 from lydite.messages.commitment import Salt, commit_request, commit_response, sampling_seed
 from lydite.messages.declaration import Declaration, Predicate
@@ -344,16 +351,19 @@ def calibrated(model: Bigram, responses: int = 100, tokens: int = 20) -> Referen
         noise_micro=10,
         temperature_min_milli=600,
         top_p_min_ppm=900_000,
-        alternatives=(
-            *(
-                Alternative(
-                    name="int4-weights", channels=channels, log10_level_milli=5000, tokens=200
-                )
-                for channels in (_BOTH, _BOTH[:1], _BOTH[1:])
-            ),
+        alternatives=tuple(
             Alternative(
-                name="smaller-model", channels=_BOTH[1:], log10_level_milli=5000, tokens=600
-            ),
+                name=name,
+                channels=channels,
+                log10_level_milli=5000,
+                tokens=tokens_needed,
+                method=method,
+            )
+            for method in (BY_BINS, BY_TAILS)
+            for name, channels, tokens_needed in (
+                *(("int4-weights", channels, 200) for channels in (_BOTH, _BOTH[:1], _BOTH[1:])),
+                ("smaller-model", _BOTH[1:], 600),
+            )
         ),
         provenance=Provenance(script="0" * 64, data="0" * 64, prompts="0" * 64, versions=("1",)),
     )

@@ -4,14 +4,21 @@ Integers throughout, so that a relying party recomputes ceilings and e-values fr
 the kinds of evidence, which know nothing of one another; knows nothing of what is measured.
 """
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
 from lydite.messages.canonical import Count, Hex32, Integer, Message, Word
 
+BY_BINS: Literal["lydite/bets-average/v2"] = "lydite/bets-average/v2"
+"""Bets against ceilings in every bin, and centred bets."""
+BY_TAILS: Literal["lydite/bets-average/v3"] = "lydite/bets-average/v3"
+"""Bets that only larger scores win, and centred bets."""
+Method = Literal["lydite/bets-average/v2", "lydite/bets-average/v3"]
+"""The arithmetic from scores to e-values, so that no verdict is recomputed by another one."""
 
-class Histogram(Message, frozen=True, kw_only=True):
+
+class Histogram(Message, frozen=True, kw_only=True, omit_defaults=True):
     """How the scores of one honest implementation fall into the bins, clustered by response."""
 
     name: Word
@@ -25,6 +32,9 @@ class Histogram(Message, frozen=True, kw_only=True):
     """Sum over responses of the square of their tokens in each bin."""
     crosses: tuple[Count, ...]
     """Sum over responses of their tokens times their tokens in each bin."""
+    tails_squared: tuple[Count, ...] = ()
+    """Sum over responses of the square of their tokens in each bin or beyond; may be left out, and
+    the error of a tail is then bounded from those of its bins."""
 
 
 class Cheat(Message, frozen=True, kw_only=True):
@@ -41,12 +51,12 @@ class Binned(Message, frozen=True, kw_only=True):
     edges: tuple[Integer, ...]
     """Where the bins begin, ascending; below the first is bin 0."""
     histograms: tuple[Histogram, ...]
-    """The honest implementations; the null is the worst of them in every bin."""
+    """The honest implementations; the null is the worst of them in every bin, or every tail."""
     cheats: tuple[Cheat, ...] = ()
     """Bets on these need fewer tokens than one that learns; the null does not depend on them."""
 
 
-class Alternative(Message, frozen=True, kw_only=True):
+class Alternative(Message, frozen=True, kw_only=True, omit_defaults=True):
     """How many tokens show one cheat at one level, in nine runs of ten."""
 
     name: Word
@@ -55,6 +65,8 @@ class Alternative(Message, frozen=True, kw_only=True):
     log10_level_milli: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
     """The level as thousandths of log10: 2301 is an e-value of 200."""
     tokens: Count
+    method: Method = BY_BINS
+    """The arithmetic that takes so many tokens."""
 
 
 class Provenance(Message, frozen=True, kw_only=True):

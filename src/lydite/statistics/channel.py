@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 from lydite.errors import FormatError
-from lydite.statistics import betting, bins, nearest, onset, shares
-from lydite.statistics.merging import log_mean
+from lydite.statistics import betting, bins, nearest, onset, shares, tails
+from lydite.statistics.merging import log_average, log_mean
 
 
 def log_e(
@@ -45,6 +45,52 @@ def log_e(
         ),
     ]
     return log_mean([*parts, _last(iter(gains))] if bets else parts)
+
+
+PARTS = (0.5, 0.125, 0.125, 0.125, 0.125)
+"""How much of the capital is staked on each of ``shares.SHARES`` of the answers."""
+
+
+def log_e_tails(
+    answers: Sequence[Sequence[int]],
+    null: Sequence[float],
+    cheats: Sequence[Sequence[float]] = (),
+) -> float:
+    """Return the log e-value of ``answers[i][b]``, as ``log_e``, by bets only larger scores win.
+
+    Each of the bets of ``wagers``, on each of ``shares.SHARES`` of the answers, is mixed over
+    starts; they are averaged with the weights of the bet and of the share. Who cheats on some
+    answers is found by one bet that stays the same from one bad answer to the next, so that the
+    choice among bets is paid for once, not in every answer.
+
+    Guarantee (Ville): if under the provider's implementation P(bin b or beyond | past) <= null[b]
+    for every token and bin, and ``cheats`` were fixed beforehand, the probability that E ever
+    reaches 1/alpha is at most alpha, at whichever token one stops.
+
+    Raises:
+        FormatError: an answer has other bins than the null, or a cheat is no distribution.
+    """
+    if any(len(answer) != len(null) for answer in answers):
+        raise FormatError(f"an answer without the {len(null)} bins of the null")
+    weights, bets = wagers(null, cheats)
+    gains = ([tails.gain(answer, bet) for answer in answers] for bet in bets)
+    parts = (onset.last(map(shares.log_steps, row), len(PARTS)) for row in gains)
+    return log_average([log_average(part, PARTS) for part in parts], weights)
+
+
+def wagers(
+    null: Sequence[float], cheats: Sequence[Sequence[float]] = ()
+) -> tuple[tuple[float, ...], tuple[tails.Factors, ...]]:
+    """Return the weights and the factors of all bets that are placed against a survival function.
+
+    Half is staked on what nobody measured (``tails.guesses``), half on those of ``cheats`` that are
+    louder than honesty, in equal parts; all on the former where there are none of the latter.
+    """
+    guesses = tails.guesses(null)
+    known = [bet for bet in (tails.on(cheat, null) for cheat in cheats) if any(bet)]
+    half = 0.5 if known else 1.0
+    staked = [half / len(guesses)] * len(guesses) + [half / len(known) for _ in known]
+    return tuple(staked), (*guesses, *known)
 
 
 def log_e_centred(answers: Sequence[Sequence[int]], drift_micro: int) -> float:

@@ -45,3 +45,9 @@ def log_sum(logs: Sequence[float]) -> float:
     if math.isinf(top):
         return top
     return top + math.log(math.fsum(math.exp(value - top) for value in logs))
+
+
+def log_add(one: float, other: float) -> float:
+    """Return ``ln(exp(one) + exp(other))``; minus infinity stands for zero, beside a number."""
+    high, low = (one, other) if one >= other else (other, one)
+    return high + math.log1p(math.exp(low - high))

@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 
 from lydite.errors import FormatError
-from lydite.statistics.merging import log_mean, log_sum
+from lydite.statistics.merging import log_add, log_mean, log_sum
 
 
 def log_mixture(suffixes: Sequence[float]) -> float:
@@ -48,3 +48,21 @@ def running(steps: Iterable[Sequence[float]]) -> Iterator[float]:
         prior = -math.log(t * (t + 1))
         logs = [log_sum([log, prior]) + gain for log, gain in zip(logs, step, strict=True)]
         yield log_sum([log_mean(logs), -math.log(t + 1)])
+
+
+def last(steps: Iterable[Sequence[float]], bettors: int) -> list[float]:
+    """Return ``ln M_t`` of each bettor of ``running`` by itself, after the last step; 0 before any.
+
+    A weighted average of them is the mixture of the average: weights and starts may change places.
+
+    Raises:
+        FormatError: another number of bettors than said.
+    """
+    logs, count = [-math.inf] * bettors, 0
+    for step in steps:
+        count += 1
+        prior = -math.log(count * (count + 1))
+        if len(step) != bettors:
+            raise FormatError(f"{len(step)} bettors, not {bettors}")
+        logs = [log_add(log, prior) + gain for log, gain in zip(logs, step, strict=True)]
+    return [log_add(-math.log(count + 1), log) for log in logs]

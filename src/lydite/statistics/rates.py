@@ -48,10 +48,24 @@ def ceiling(clusters: Clusters, bins: int, z: float) -> float:
     Raises:
         FormatError: fewer than two responses, or no tokens.
     """
+    _check(clusters)
+    return raised(clusters, bins, z * clusters.standard_error())
+
+
+def raised(clusters: Clusters, bins: int, error: float) -> float:
+    """Return the same bound where the error, z standard errors, is known by other means.
+
+    Raises:
+        FormatError: fewer than two responses, or no tokens.
+    """
+    _check(clusters)
+    smoothed = (clusters.inside + 1) / (clusters.tokens + bins)
+    return min(1.0, max(smoothed, clusters.rate() + error))
+
+
+def _check(clusters: Clusters) -> None:
     if clusters.responses < 2 or clusters.tokens <= 0:
         raise FormatError("a rate needs at least two responses and some tokens")
-    smoothed = (clusters.inside + 1) / (clusters.tokens + bins)
-    return min(1.0, max(smoothed, clusters.rate() + z * clusters.standard_error()))
 
 
 def quantile(error: float, comparisons: int) -> float:

@@ -15,7 +15,7 @@ import msgspec
 from lydite.errors import FormatError
 from lydite.evidence.activations import spec as specs
 from lydite.evidence.activations.spec import RESIDUES, Spec
-from lydite.messages.calibration import Alternative, Binned, Provenance
+from lydite.messages.calibration import BY_BINS, Alternative, Binned, Method, Provenance
 from lydite.messages.canonical import Count, Hex32, Message, Word, decode, encode
 from lydite.messages.finding import Finding, scored_against
 from lydite.messages.stack import Stack
@@ -92,6 +92,8 @@ def check(reference: Reference) -> None:
         raise FormatError("reference: the step is too small for the noise of honest states")
     null(reference)
     inner_null(reference)
+    for known in _channels(reference).values():
+        composite.tails(known, len(known.edges) + 1, reference.error_ppm)
 
 
 def digest(reference: Reference) -> str:
@@ -119,14 +121,14 @@ def inner_null(reference: Reference) -> tuple[float, ...]:
 
 
 def channel_log10_e(
-    reference: Reference, findings: Sequence[Finding]
+    reference: Reference, findings: Sequence[Finding], method: Method = BY_BINS
 ) -> tuple[tuple[str, float], ...]:
     """Return log10 of the e-value of each channel, from the integers that findings record.
 
-    ``findings`` are those on one provider in the order of the log. Each channel averages the bets
-    of ``statistics.channel``, each mixed over starts, one finding a step; within a finding the
-    order of the scores does not matter. Findings of other kinds, or without scores, count for
-    nothing and are no step.
+    ``findings`` are those on one provider in the order of the log, ``method`` is what the policy
+    names. Each channel averages the bets of ``statistics.channel``, each mixed over starts, one
+    finding a step; within a finding the order of the scores does not matter. Findings of other
+    kinds, or without scores, count for nothing and are no step.
 
     Guarantee: for a provider that runs an implementation within this reference, the probability
     that a channel ever reaches 1/alpha is at most alpha, however long it is watched. Merge
@@ -138,15 +140,18 @@ def channel_log10_e(
     """
     scored = scored_against(digest(reference), KIND, findings)
     highest = specs.highest_micro(reference.spec)
-    channels = [(SKETCH, reference.sketch, null(reference))]
-    if reference.inner is not None:
-        channels.append((INNER, reference.inner, inner_null(reference)))
     levels = []
-    for measure, known, ceilings in channels:
+    for measure, known in _channels(reference).items():
         steps = [bins.count(known.edges, _checked(f.values(measure), highest)) for f in scored]
-        level = composite.log_e(known, steps, ceilings)
+        size = len(known.edges) + 1
+        level = composite.log_e_by(method, known, steps, size, reference.error_ppm)
         levels.append((f"{KIND}/{measure}", level / math.log(10)))
     return tuple(levels)
+
+
+def _channels(reference: Reference) -> dict[str, Binned]:
+    inner = {} if reference.inner is None else {INNER: reference.inner}
+    return {SKETCH: reference.sketch, **inner}
 
 
 def _ceilings(channel: Binned, error_ppm: int) -> tuple[float, ...]:

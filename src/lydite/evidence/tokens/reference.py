@@ -16,7 +16,7 @@ import msgspec
 
 from lydite.errors import FormatError, Reason, UnavailableError
 from lydite.evidence.tokens.sampling import Sampling
-from lydite.messages.calibration import Alternative, Binned, Provenance
+from lydite.messages.calibration import BY_BINS, Alternative, Binned, Method, Provenance
 from lydite.messages.canonical import Hex32, Message, Word, decode, encode
 from lydite.messages.declaration import Sampler
 from lydite.messages.finding import Finding, scored_against
@@ -104,6 +104,8 @@ def check(reference: Reference) -> None:
     """
     null(reference)
     residual_null(reference)
+    for known, size in _channels(reference).values():
+        composite.tails(known, size, reference.error_ppm)
 
 
 def digest(reference: Reference) -> str:
@@ -171,15 +173,24 @@ def check_covered(reference: Reference, sampling: Sampling) -> None:
         )
 
 
+def _channels(reference: Reference) -> dict[str, tuple[Binned, int]]:
+    """Return the channels that have bins, and how many."""
+    known = {MARGIN: (reference.margin, len(reference.margin.edges) + 2)}
+    if (residual := reference.residual) is not None:
+        known[RESIDUAL] = (residual, len(residual.edges) + 1)
+    return known
+
+
 def channel_log10_e(
-    reference: Reference, findings: Sequence[Finding]
+    reference: Reference, findings: Sequence[Finding], method: Method = BY_BINS
 ) -> tuple[tuple[str, float], ...]:
     """Return log10 of the e-value of each channel, from the integers that findings record.
 
-    ``findings`` are those on one provider in the order of the log. Each channel averages the bets
-    of ``statistics.channel``, each mixed over starts, one finding a step, so that neither an honest
-    past nor honest answers in between pay for a cheat; within a finding the order of the scores
-    does not matter. Findings of other kinds, or without scores, count for nothing and are no step.
+    ``findings`` are those on one provider in the order of the log, ``method`` is what the policy
+    names. Each channel averages the bets of ``statistics.channel``, each mixed over starts, one
+    finding a step, so that neither an honest past nor honest answers in between pay for a cheat;
+    within a finding the order of the scores does not matter. Findings of other kinds, or without
+    scores, count for nothing and are no step.
 
     Guarantee: for a provider that runs an implementation within this reference, the probability
     that a channel ever reaches 1/alpha is at most alpha, however long it is watched. Merge
@@ -190,14 +201,16 @@ def channel_log10_e(
         FormatError: scores that no verifier records.
     """
     scored = scored_against(digest(reference), KIND, findings)
-    margins = [count(reference, f.values(MARGIN)) for f in scored]
+    counts = {MARGIN: [count(reference, f.values(MARGIN)) for f in scored]}
+    if (residual := reference.residual) is not None:
+        said = (_checked(f.values(RESIDUAL)) for f in scored)
+        counts[RESIDUAL] = [bins.count(residual.edges, values) for values in said]
     logs = {
-        MARGIN: composite.log_e(reference.margin, margins, null(reference)),
+        MARGIN: 0.0,
         SURPRISAL: log_e_centred([f.values(SURPRISAL) for f in scored], reference.drift_micro),
     }
-    if (known := reference.residual) is not None:
-        counts = [bins.count(known.edges, _checked(f.values(RESIDUAL))) for f in scored]
-        logs[RESIDUAL] = composite.log_e(known, counts, residual_null(reference))
+    for name, (known, size) in _channels(reference).items():
+        logs[name] = composite.log_e_by(method, known, counts[name], size, reference.error_ppm)
     return tuple((f"{KIND}/{name}", level / math.log(10)) for name, level in logs.items())
 
 
