@@ -27,8 +27,8 @@ on.
 """
 WORTH = f"""\
 Nats a token that the best bet on each attack gains, and Wald's bound, ln(1/{ALPHAS[1]}) divided by
-them: no test of the same bins against the same null takes fewer tokens on average. Attacks that only
-some answers show have fewer here than in those answers.
+them: no test of the same bins against the same null takes fewer tokens on average. An attack that
+shows in some answers only is worth more in those.
 """
 WORTHY = (
     "tokens/margin",

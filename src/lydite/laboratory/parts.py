@@ -88,7 +88,8 @@ def _gains(
     """Return what each answer makes of each bet; shape (answers, bets)."""
     edges = null.binned.edges
     counts = np.array([bins.count(edges, each.scores[evidence]) for each in said])
-    return counts @ np.array(bets).T
+    gains: NDArray[np.float64] = counts @ np.array(bets).T
+    return gains
 
 
 def _known(gains: NDArray[np.float64]) -> Iterator[float]:
