@@ -204,11 +204,16 @@ CHEATED = [
 ]
 
 
+COUNTS = [(3, 1)] * 39 + [(0, 4)]
+
+
 def plain_null() -> nulls.Null:
     binned = Binned(
         edges=(5,), histograms=(nulls.histogram("x", [one.scores["x"] for one in ANSWERS], (5,)),)
     )
-    null = nulls.Null(binned, (1.0, 0.28), 0, (("x", Dependence(0.0, 0.0, 40, 120)),))
+    null = nulls.Null(
+        binned, (1.0, 0.28), 0, (("x", Dependence(0.0, 0.0, 40, 120)),), {"x": COUNTS}
+    )
     return null.knowing("x", {"other": [one.scores for one in CHEATED[:20]]})
 
 
@@ -228,14 +233,14 @@ def test_streams_are_worth_what_a_verdict_says_of_them() -> None:
     counts = [bins.count(null.binned.edges, one["x"]) for one in stream]
     logs = list(nulls.path("x", null, stream))
     for number, path in enumerate(logs, 1):
-        verdict = channel.log_e_tails(counts[:number], null.survival, null.cheats())
+        verdict = channel.log_e_tails(counts[:number], null.survival, null.cheats(), null.effect())
         assert path[-1] == pytest.approx(verdict, abs=1e-9)
         partly = [*counts[: number - 1], bins.count(null.binned.edges, stream[number - 1]["x"][:2])]
         assert path[1] == pytest.approx(
-            channel.log_e_tails(partly, null.survival, null.cheats()), abs=1e-9
+            channel.log_e_tails(partly, null.survival, null.cheats(), null.effect()), abs=1e-9
         )
     weights, bets = channel.wagers(null.survival, null.cheats())
-    gains = np.array(counts) @ np.array(bets).T
+    gains = np.array(counts) @ np.array(bets).T / null.effect()
     for level, path in zip(wealth.of_gains(gains, weights), logs, strict=True):
         assert level == pytest.approx(path[-1], abs=1e-9)
 
@@ -253,7 +258,7 @@ def test_an_answer_without_a_score_is_a_step_and_no_evidence() -> None:
     stream = [{"x": ()}, ANSWERS[0].scores, {"x": ()}, CHEATED[0].scores]
     counts = [bins.count(null.binned.edges, one["x"]) for one in stream]
     *_, last = nulls.path("x", null, stream)
-    verdict = channel.log_e_tails(counts, null.survival, null.cheats())
+    verdict = channel.log_e_tails(counts, null.survival, null.cheats(), null.effect())
     assert last[-1] == pytest.approx(verdict, abs=1e-9)
 
 

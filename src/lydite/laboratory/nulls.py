@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from lydite.evidence.tokens.reference import Reference
@@ -18,7 +19,7 @@ from lydite.laboratory import wealth
 from lydite.laboratory.channels import Channel
 from lydite.laboratory.wealth import Floats
 from lydite.messages.calibration import Binned, Cheat, Histogram
-from lydite.statistics import bins, composite, dependence
+from lydite.statistics import bins, channel, composite, dependence, sizing
 from lydite.statistics.dependence import Dependence
 from lydite.statistics.nearest import smoothed
 
@@ -45,6 +46,12 @@ class Null(NamedTuple):
     drift_micro: int
     dependence: tuple[tuple[str, Dependence], ...]
     """How far scores follow the one before, for each implementation."""
+    answers: Mapping[str, Sequence[Sequence[int]]]
+    """The scores of each honest answer in each bin, by implementation."""
+
+    def effect(self) -> float:
+        """Return how many tokens count for one."""
+        return composite.effect(self.binned)
 
     def knowing(self, name: str, cheats: Mapping[str, Sequence[Answer]]) -> "Null":
         """Return the same null with bets on what these answers of each cheat score in ``name``."""
@@ -58,7 +65,14 @@ class Null(NamedTuple):
             if any(each)
         )
         histograms = self.binned.histograms
-        return self._replace(binned=Binned(edges=edges, histograms=histograms, cheats=known))
+        widened = tuple(self._widened(one, known) for one in histograms)
+        return self._replace(binned=Binned(edges=edges, histograms=widened, cheats=known))
+
+    def _widened(self, one: Histogram, known: Sequence[Cheat]) -> Histogram:
+        """Return a histogram with the effect of its clustering on any bet that is placed."""
+        _, bets = channel.wagers(self.survival, [smoothed(cheat.counts) for cheat in known])
+        effects = (sizing.design_effect(self.answers[one.name], bet) for bet in bets)
+        return replace(one, effect_milli=math.ceil(1000 * max(effects)))
 
     def cheats(self) -> list[tuple[float, ...]]:
         """Return the distributions that are bet on."""
@@ -79,12 +93,13 @@ def _null(name: str, honest: Mapping[str, Sequence[Answer]], reference: Referenc
     rows = {label: [answer[name] for answer in said] for label, said in honest.items()}
     follows = tuple((label, _follows(each)) for label, each in rows.items())
     if name == SURPRISALS:
-        return Null(Binned(edges=(), histograms=()), (), reference.drift_micro, follows)
+        return Null(Binned(edges=(), histograms=()), (), reference.drift_micro, follows, {})
     edges = reference.margin.edges if name == MARGINS else _edges(rows)
     histograms = tuple(histogram(label, each, edges) for label, each in rows.items())
     binned = Binned(edges=edges, histograms=histograms)
     survival = composite.tails(binned, len(edges) + 1, ERROR_PPM)
-    return Null(binned, survival, 0, follows)
+    counts = {label: [bins.count(edges, row) for row in each] for label, each in rows.items()}
+    return Null(binned, survival, 0, follows, counts).knowing(name, {})
 
 
 def _follows(rows: Sequence[Sequence[int]]) -> Dependence:
@@ -122,7 +137,8 @@ def path(name: str, null: Null, answers: Sequence[Answer]) -> Iterator[Floats]:
     scores = [np.array(answer[name], dtype=np.int64) for answer in answers]
     if name == SURPRISALS:
         return wealth.centred(scores, null.drift_micro)
-    return wealth.binned([places(null, each) for each in scores], null.survival, null.cheats())
+    answered = [places(null, each) for each in scores]
+    return wealth.binned(answered, null.survival, null.cheats(), null.effect())
 
 
 def places(null: Null, scores: NDArray[np.int64]) -> NDArray[np.int64]:

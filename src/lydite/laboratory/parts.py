@@ -88,7 +88,7 @@ def _gains(
     """Return what each answer makes of each bet; shape (answers, bets)."""
     edges = null.binned.edges
     counts = np.array([bins.count(edges, each.scores[evidence]) for each in said])
-    gains: NDArray[np.float64] = counts @ np.array(bets).T
+    gains: NDArray[np.float64] = counts @ np.array(bets).T / null.effect()
     return gains
 
 

@@ -94,10 +94,10 @@ FULL = Plan(
     calibration_answers=120,
     honest_streams=20,
     stream_answers=6,
-    attack_answers=96,
+    attack_answers=64,
     measured=tuple(name for name in CHEATS if name != HONEST_NAME and not name.startswith(MIXED)),
-    measured_answers=48,
-    resamples=60,
+    measured_answers=32,
+    resamples=40,
     longest=6000,
     parts=True,
 )

@@ -57,6 +57,8 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     edges: tuple[int, ...] = ()
     survival: tuple[float, ...] = ()
     """At most so many honest scores lie in a bin or beyond."""
+    effect: float = 1.0
+    """How many tokens count for one, as answers differ from one another."""
     rho: float = 0.0
     """The autocorrelation of honest scores that is furthest from zero."""
 
@@ -323,6 +325,7 @@ def evidence(by: Yardstick, spent: Mapping[str, float], thousands: float) -> lis
                 score_s=round(spent.get(name, 0.0) / thousands, 5),
                 edges=null.binned.edges if null else (),
                 survival=null.survival if null else (),
+                effect=null.effect() if null and null.survival else 1.0,
                 rho=max(rhos, key=abs, default=0.0),
             )
         )

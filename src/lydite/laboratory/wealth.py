@@ -22,10 +22,11 @@ def binned(
     answers: Sequence[NDArray[np.int64]],
     null: Sequence[float],
     cheats: Sequence[Sequence[float]] = (),
+    effect: float = 1.0,
 ) -> Iterator[Floats]:
     """Yield for each answer ``channel.log_e_tails`` after each of its tokens, given their bins."""
     weights, bets = channel.wagers(null, cheats)
-    table = np.array(bets).T
+    table = np.array(bets).T / effect
     staked = np.log(np.outer(weights, _PARTS))
     logs = np.full(staked.shape, -math.inf)
     for number, places in enumerate(answers, 1):

@@ -35,6 +35,8 @@ class Histogram(Message, frozen=True, kw_only=True, omit_defaults=True):
     tails_squared: tuple[Count, ...] = ()
     """Sum over responses of the square of their tokens in each bin or beyond; may be left out, and
     the error of a tail is then bounded from those of its bins."""
+    effect_milli: Annotated[int, msgspec.Meta(ge=1000, le=1_000_000)] = 1000
+    """By how much clustering by response widens sums of bets on tails, in thousandths."""
 
 
 class Cheat(Message, frozen=True, kw_only=True):

@@ -55,6 +55,7 @@ def log_e_tails(
     answers: Sequence[Sequence[int]],
     null: Sequence[float],
     cheats: Sequence[Sequence[float]] = (),
+    effect: float = 1.0,
 ) -> float:
     """Return the log e-value of ``answers[i][b]``, as ``log_e``, by bets only larger scores win.
 
@@ -65,15 +66,25 @@ def log_e_tails(
 
     Guarantee (Ville): if under the provider's implementation P(bin b or beyond | past) <= null[b]
     for every token and bin, and ``cheats`` were fixed beforehand, the probability that E ever
-    reaches 1/alpha is at most alpha, at whichever token one stops.
+    reaches 1/alpha is at most alpha, at whichever token one stops. So with every ``effect``.
+
+    Some honest answers are noisier throughout, and then the past of an answer tells of its next
+    token. Where that widens sums of bets over honest answers ``effect`` times, as measured on them
+    (``sizing.design_effect``), each token counts for one part in so many: a sum of mean -v/2 and
+    variance v has an exponential of mean one if it is normal; with variance ``effect v`` its
+    ``effect``-th part does. That is a correction of the first order, not a proof, and holds for
+    answers about as long as those that it was measured on.
 
     Raises:
-        FormatError: an answer has other bins than the null, or a cheat is no distribution.
+        FormatError: an answer has other bins than the null, a cheat is no distribution, or the
+            effect is below one.
     """
     if any(len(answer) != len(null) for answer in answers):
         raise FormatError(f"an answer without the {len(null)} bins of the null")
     weights, bets = wagers(null, cheats)
-    gains = ([tails.gain(answer, bet) for answer in answers] for bet in bets)
+    if not effect >= 1.0:
+        raise FormatError(f"an effect of {effect}")
+    gains = ([tails.gain(answer, bet) / effect for answer in answers] for bet in bets)
     parts = (onset.last(map(shares.log_steps, row), len(PARTS)) for row in gains)
     return log_average([log_average(part, PARTS) for part in parts], weights)
 

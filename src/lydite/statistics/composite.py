@@ -71,7 +71,12 @@ def log_e_tails(channel: Binned, answers: Sequence[Sequence[int]], null: Sequenc
         FormatError: an answer or a cheat has other bins than the null.
     """
     cheats = [smoothed(cheat.counts) for cheat in channel.cheats]
-    return betting.log_e_tails(answers, null, cheats)
+    return betting.log_e_tails(answers, null, cheats, effect(channel))
+
+
+def effect(channel: Binned) -> float:
+    """Return by how much answers differ beyond what their tokens explain: the worst of all."""
+    return max(one.effect_milli for one in channel.histograms) / 1000
 
 
 def log_e_by(
