@@ -28,7 +28,8 @@ on.
 WORTH = f"""\
 Nats a token that the best bet on each attack gains, and Wald's bound, ln(1/{ALPHAS[1]}) divided by
 them: no test of the same bins against the same null takes fewer tokens on average. An attack that
-shows in some answers only is worth more in those.
+shows in some answers only is worth more in those. Both are for tokens that fall independently: as
+honest answers differ from one another, as many tokens as the *effect* below says count for one.
 """
 WORTHY = (
     "tokens/margin",
@@ -156,11 +157,12 @@ def _count(value: float | None) -> str:
 def _costs(table: Table) -> Iterator[str]:
     yield f"Recomputing a thousand tokens takes {table.recompute_s:.2f} s of a core; scoring them:"
     yield ""
-    yield _line("evidence", ["bytes a token", "s", "autocorrelation of honest scores"])
-    yield _line("---", ["---:", "---:", "---:"])
+    yield _line("evidence", ["bytes a token", "s", "autocorrelation of honest scores", "effect"])
+    yield _line("---", ["---:", "---:", "---:", "---:"])
     for each in table.evidence:
         if each.score_s:
             numbers = [f"{each.bytes_a_token:.3g}", f"{each.score_s:.3f}", f"{each.rho:+.3f}"]
+            numbers.append(f"{each.effect:.2f}")
             yield _line(_SHORT[each.name], numbers)
 
 

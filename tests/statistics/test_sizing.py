@@ -127,3 +127,8 @@ def test_histograms_and_rates_that_are_none_are_refused() -> None:
     for rows in ([[1, 2]], [[1, 2], [1]], [[0, 0], [0, 0]]):
         with pytest.raises(FormatError):
             sizing.design_effect(rows, [0.1, 0.2])
+
+
+def test_clustering_widens_nothing_where_every_token_counts_alike() -> None:
+    alike = (0.1 + 0.2, 0.3, 2.0)  # equal but for rounding, where there are tokens
+    assert sizing.design_effect([(40, 2, 0), (7, 9, 0), (30, 0, 0)], alike) == 1.0

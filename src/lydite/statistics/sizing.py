@@ -18,6 +18,10 @@ MOST = 10**9
 """More than this is answered by None: never."""
 
 
+_ROUNDING = 1e-20
+"""Squares of differences between logarithms below this are those of equal ones."""
+
+
 class Goal(NamedTuple):
     """What a channel's e-value has to reach, and how surely."""
 
@@ -155,7 +159,7 @@ def design_effect(responses: Sequence[Sequence[int]], logs: Sequence[float]) -> 
     clustered = math.fsum(_dot(row, apart) ** 2 for row in responses)
     alone = _dot(totals, [difference**2 for difference in apart])
     scale = len(responses) / (len(responses) - 1)
-    return max(1.0, scale * clustered / alone) if alone > 0.0 else 1.0
+    return max(1.0, scale * clustered / alone) if alone > _ROUNDING * tokens else 1.0
 
 
 def _dot(counts: Sequence[int], logs: Sequence[float]) -> float:
