@@ -23,6 +23,7 @@ import verdict_page
 from lydite.laboratory.judging import ALPHAS
 from lydite.laboratory.plans import FULL, Plan
 from lydite.laboratory.verdicts import Laboratory, Row, Table
+from lydite.messages.calibration import BY_TAILS
 
 TABLE = Path(__file__).parent / "results" / "verdict-table.json"
 PAGE = Path(__file__).parents[1] / "docs" / "verdicts.md"
@@ -60,6 +61,8 @@ def renewed(names: Sequence[str]) -> Table:
     The null comes from the same questions to the same implementations; honest streams stay.
     """
     table = kept()
+    if table.provenance.get("judged by") != BY_TAILS:
+        raise SystemExit("lydite: error: the kept table is of another arithmetic; measure it whole")
     plan = msgspec.structs.replace(FULL, attacks=tuple(names), honest=(), parts=False)
     rows = {row.name: row for row in measured(plan).attacks}
     table.attacks = [rows.get(row.name, row) for row in table.attacks]

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from lydite.laboratory.judging import ALPHAS, Alarms, Cell
 from lydite.laboratory.parts import Part
 from lydite.laboratory.verdicts import Evidence, Table
+from lydite.messages.calibration import BY_BINS
 
 HEAD = """\
 # Verdict table
@@ -15,11 +16,20 @@ columns are, and what none of this shows, is on the [laboratory's page](lab.md).
 
 Declared: `{model}`; scored by one teacher-forced pass in fp32. Figures hold for this model and
 these attacks: counts do not carry over to larger models, ratios between columns may.
+
+All columns are judged by `{method}`. The default policy is of `lydite/bets-average/v2`
+until the committed Reference Values are calibrated for v3
+([0028](decisions/0028-only-larger-scores-accuse.md)).
 """
 WATCHED = f"""\
 Median over streams that are watched token by token, at a level of {ALPHAS[0]} / {ALPHAS[1]}; `-`
 where less than half of the streams are accused, and behind it the share that is, if any. In bold:
 what lydite averages of its own. The two tests of text have a fixed size, to be looked at once.
+"""
+NOT_YET = f"""
+At {ALPHAS[1]}, evidence of ours accuses honest streams: {{those}}. Tokens of an answer depend on
+one another, and an effect of the first order does not make up for all of it: do not accuse by
+`lydite/bets-average/v3` yet.
 """
 STREAMS = f"""\
 Streams accused at {ALPHAS[0]} / {ALPHAS[1]}. No answer is in two streams, and none was calibrated
@@ -57,17 +67,16 @@ _SHORT = {
 def page(table: Table) -> str:
     """Return the page."""
     parts = [
-        HEAD.format(model=table.model),
+        HEAD.format(model=table.model, method=table.provenance.get("judged by", BY_BINS)),
         "## Tokens to a verdict\n",
         WATCHED,
         "\n".join(_attacks(table)),
-        "\n## What a score is worth\n",
-        WORTH,
-        "\n".join(_worths(table)),
+        *_worths(table),
         "\n## Honest streams\n",
         STREAMS,
         "\n".join(_honest(table)),
         "\n" + _bounds(table),
+        *_accused(table),
         "\n## Cheating on a share\n",
         "\n".join(_parts(table.parts)),
         "\n## Cost and origin\n",
@@ -91,6 +100,11 @@ def _attacks(table: Table) -> Iterator[str]:
 
 
 def _worths(table: Table) -> Iterator[str]:
+    """Yield nothing where the arithmetic that judged knows no best bet."""
+    if not any(each.survival for each in table.evidence):
+        return
+    yield "\n## What a score is worth\n"
+    yield WORTH
     shown = [each for each in table.evidence if each.name in WORTHY]
     yield from _head("attack", shown)
     for row in table.attacks:
@@ -137,6 +151,18 @@ def _bounds(table: Table) -> str:
     )
 
 
+def _accused(table: Table) -> Iterator[str]:
+    """Yield a warning where evidence of ours accuses honest streams."""
+    everyone = next(each for each in table.honest if each.name == "all")
+    those = [
+        f"{_SHORT[each.name]} {each.bytes_a_token:.3g} B, {found.accused[1]} of {found.streams}"
+        for each in table.evidence
+        if each.ours and (found := everyone.alarms[each.name]).accused[1]
+    ]
+    if those:
+        yield NOT_YET.format(those="; ".join(those))
+
+
 def _parts(parts: Sequence[Part]) -> Iterator[str]:
     yield "5 % of the requests are answered by the cheat, 5 % of all are audited, 64 tokens each."
     yield "The ratio is to the larger of Wald's bound and of what a bet that knows share, cheat and"
@@ -157,8 +183,9 @@ def _count(value: float | None) -> str:
 def _costs(table: Table) -> Iterator[str]:
     yield f"Recomputing a thousand tokens takes {table.recompute_s:.2f} s of a core; scoring them:"
     yield ""
-    yield _line("evidence", ["bytes a token", "s", "autocorrelation of honest scores", "effect"])
-    yield _line("---", ["---:", "---:", "---:", "---:"])
+    columns = ["bytes a token", "s", "autocorrelation of honest scores", "effect"]
+    yield _line("evidence", columns)
+    yield _line("---", ["---:"] * len(columns))
     for each in table.evidence:
         if each.score_s:
             numbers = [f"{each.bytes_a_token:.3g}", f"{each.score_s:.3f}", f"{each.rho:+.3f}"]

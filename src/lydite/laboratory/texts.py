@@ -51,7 +51,8 @@ def unlike(
     codes = np.stack([_padded(text, width) for text in (*told, *known)])
     kernel = (codes[:, None] == codes[None]).mean(axis=2)
     side = np.array([1 / len(told)] * len(told) + [-1 / len(known)] * len(known))
-    signs = np.stack([side, *(dice.permutation(side) for _ in range(PERMUTATIONS))])
+    permuted = dice.permuted(np.tile(side, (PERMUTATIONS, 1)), axis=1)
+    signs = np.concatenate([side[None], permuted])
     statistics = np.einsum("pi,pi->p", signs @ kernel, signs)
     return float((1 + np.sum(statistics[1:] >= statistics[0])) / (1 + PERMUTATIONS))
 

@@ -41,6 +41,7 @@ from lydite.laboratory.judging import (
 from lydite.laboratory.parts import Part
 from lydite.laboratory.plans import MIXED, Plan
 from lydite.laboratory.streams import Question, render, seed_of
+from lydite.messages.calibration import BY_TAILS
 
 SMALLER = "smaller-model"
 COORDINATES = (8, 16)
@@ -123,6 +124,7 @@ class Laboratory:
         self._spent: dict[str, float] = {}
         self._scored = 0
         self.table.provenance = {
+            "judged by": BY_TAILS,
             "weights": self._root,
             "prompts": hashlib.sha256(prompts).hexdigest(),
             "reference": digest(self._reference),

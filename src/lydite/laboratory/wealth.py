@@ -16,6 +16,8 @@ from lydite.statistics.shares import SHARES
 
 Floats = NDArray[np.float64]
 _SHARES, _PARTS = np.array(SHARES), np.array(channel.PARTS)
+with np.errstate(divide="ignore"):
+    _RESTS = np.log1p(-_SHARES)
 
 
 def binned(
@@ -30,8 +32,7 @@ def binned(
     staked = np.log(np.outer(weights, _PARTS))
     logs = np.full(staked.shape, -math.inf)
     for number, places in enumerate(answers, 1):
-        steps = _on_shares(np.cumsum(table[places], axis=0))
-        logs, levels = _grown(logs, steps, staked, number)
+        logs, levels = _shared(logs, np.cumsum(table[places], axis=0), staked, number)
         yield levels
 
 
@@ -62,6 +63,20 @@ def centred(answers: Sequence[NDArray[np.int64]], drift_micro: int) -> Iterator[
         yield levels
 
 
+def _shared(logs: Floats, gains: Floats, staked: Floats, number: int) -> tuple[Floats, Floats]:
+    """Return what ``_grown`` does of the gains' shares, at the cost of one sum for all shares.
+
+    A share s of a bet is worth ``1 - s + s e^gain``, so its rest is the same after every token.
+    """
+    begun = np.logaddexp(logs, -math.log(number * (number + 1)))
+    resting = _log_sum((begun + staked + _RESTS)[None])
+    at_stake = _log_sum(begun + staked + np.log(_SHARES))
+    rests = np.broadcast_to(resting, (len(gains), 1))
+    levels = _log_sum(np.concatenate([rests, gains + at_stake], axis=1))
+    after = begun + _on_shares(gains[-1]) if len(gains) else begun
+    return after, np.logaddexp(levels, -math.log(number + 1))
+
+
 def _grown(logs: Floats, steps: Floats, staked: Floats, number: int) -> tuple[Floats, Floats]:
     """Return what the bets have after answer ``number``, and their mixture after each token."""
     begun = np.logaddexp(logs, -math.log(number * (number + 1)))
@@ -72,9 +87,7 @@ def _grown(logs: Floats, steps: Floats, staked: Floats, number: int) -> tuple[Fl
 
 def _on_shares(gains: Floats) -> Floats:
     """Return ``shares.log_steps`` of each gain, in a new last axis."""
-    with np.errstate(divide="ignore"):
-        rest = np.log1p(-_SHARES)
-    steps: Floats = np.logaddexp(rest, np.log(_SHARES) + gains[..., None])
+    steps: Floats = np.logaddexp(_RESTS, np.log(_SHARES) + gains[..., None])
     return steps
 
 

@@ -351,20 +351,7 @@ def calibrated(model: Bigram, responses: int = 100, tokens: int = 20) -> Referen
         noise_micro=10,
         temperature_min_milli=600,
         top_p_min_ppm=900_000,
-        alternatives=tuple(
-            Alternative(
-                name=name,
-                channels=channels,
-                log10_level_milli=5000,
-                tokens=tokens_needed,
-                method=method,
-            )
-            for method in (BY_BINS, BY_TAILS)
-            for name, channels, tokens_needed in (
-                *(("int4-weights", channels, 200) for channels in (_BOTH, _BOTH[:1], _BOTH[1:])),
-                ("smaller-model", _BOTH[1:], 600),
-            )
-        ),
+        alternatives=_alternatives(),
         provenance=Provenance(script="0" * 64, data="0" * 64, prompts="0" * 64, versions=("1",)),
     )
     counts, squares = [0] * 5, [0] * 5
@@ -389,6 +376,21 @@ def calibrated(model: Bigram, responses: int = 100, tokens: int = 20) -> Referen
         crosses=tuple(count * tokens for count in counts),
     )
     return replace(empty, margin=replace(empty.margin, histograms=(histogram,)))
+
+
+def _alternatives() -> tuple[Alternative, ...]:
+    """Return what honest answers are told from, by either method."""
+    cheats = (
+        *(("int4-weights", channels, 200) for channels in (_BOTH, _BOTH[:1], _BOTH[1:])),
+        ("smaller-model", _BOTH[1:], 600),
+    )
+    return tuple(
+        Alternative(
+            name=name, channels=channels, log10_level_milli=5000, tokens=tokens, method=method
+        )
+        for method in (BY_BINS, BY_TAILS)
+        for name, channels, tokens in cheats
+    )
 
 
 def _payload(envelope: bytes) -> bytes:
