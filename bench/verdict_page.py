@@ -101,7 +101,7 @@ def _attacks(table: Table) -> Iterator[str]:
 
 def _worths(table: Table) -> Iterator[str]:
     """Yield nothing where the arithmetic that judged knows no best bet."""
-    if not any(each.survival for each in table.evidence):
+    if not _by_tails(table):
         return
     yield "\n## What a score is worth\n"
     yield WORTH
@@ -110,6 +110,10 @@ def _worths(table: Table) -> Iterator[str]:
     for row in table.attacks:
         cells = [_worth(row.cells[each.name].nats) for each in shown]
         yield _line(row.name, cells)
+
+
+def _by_tails(table: Table) -> bool:
+    return any(each.survival for each in table.evidence)
 
 
 def _worth(nats: float | None) -> str:
@@ -183,13 +187,14 @@ def _count(value: float | None) -> str:
 def _costs(table: Table) -> Iterator[str]:
     yield f"Recomputing a thousand tokens takes {table.recompute_s:.2f} s of a core; scoring them:"
     yield ""
-    columns = ["bytes a token", "s", "autocorrelation of honest scores", "effect"]
+    columns = ["bytes a token", "s", "autocorrelation of honest scores"]
+    columns += ["effect"] * _by_tails(table)
     yield _line("evidence", columns)
     yield _line("---", ["---:"] * len(columns))
     for each in table.evidence:
         if each.score_s:
             numbers = [f"{each.bytes_a_token:.3g}", f"{each.score_s:.3f}", f"{each.rho:+.3f}"]
-            numbers.append(f"{each.effect:.2f}")
+            numbers += [f"{each.effect:.2f}"] * _by_tails(table)
             yield _line(_SHORT[each.name], numbers)
 
 
