@@ -206,5 +206,5 @@ def test_logprobs_that_are_none_teach_nothing_and_hide_nothing(
 
     with serving(through(honest, change)) as url:
         got = audit(url, tmp_path, "--max-requests", "5", "--answer-tokens", "32")
-    assert (got["tier"], got["reason"]) == ("none", "underpowered"), got
+    assert (got["tier"], got["reason"]) == ("none", "bad-logprobs"), got
     assert {"kind": "endpoint/residual", "reason": "bad-logprobs", "count": 3} in got["skipped"]

@@ -113,6 +113,7 @@ def _compared(
         if isinstance(one, Pair):
             pairs.append(one)
     found = comparing.compare(pairs, prompts_asked, GENERIC, arguments.alpha, sides)
+    found = comparing.as_far_as_taught(found, taught)
     report = _report(found, _skips(taught), len(taught))
     return report, {"comparison": msgspec.to_builtins(found), "pairs": msgspec.to_builtins(pairs)}
 

@@ -21,6 +21,8 @@ TOP, MOST_TOP = 5, 20
 """How many alternatives every server reports beside each log-probability, and the most of some."""
 _CHARACTERS_PER_TOKEN = 2
 """A prompt is taken to have at most a token for so many characters, to reserve for it."""
+_TEMPLATE_TOKENS = 1024
+"""A server is believed that it counts at most so many tokens besides what we wrote."""
 _OPTIONAL = (("top_k", "min_p"), ("return_token_ids",), ("logprobs", "top_logprobs"), ("seed",))
 """What a server may refuse, least missed first."""
 
@@ -106,9 +108,11 @@ class Asker:
         spent = reserved
         try:
             path, body = fields(self.style, prompt)
-            answer = parse(self._server.post(path, body), chat=path == CHAT)
+            most = self.style.answer_tokens
+            answer = parse(self._server.post(path, body), chat=path == CHAT, tokens=most)
             if answer.prompt_tokens is not None and answer.completion_tokens is not None:
-                spent = answer.prompt_tokens + answer.completion_tokens
+                asked = len(str(prompt).encode()) + _TEMPLATE_TOKENS
+                spent = min(answer.prompt_tokens, asked) + min(answer.completion_tokens, most)
             return answer
         except RefusedError:
             spent = 0

@@ -4,13 +4,16 @@ Neither weights nor a tokenizer are at hand: all that counts is the first token 
 the log-probabilities of the likeliest ones where both sides report them. Knows nothing of models.
 """
 
+import collections
 import math
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
-from lydite.auditor.probing.verdict import Alternative
+import msgspec
+
+from lydite.auditor.probing.verdict import COVERED_LEAST, Alternative
 from lydite.errors import LyditeError, Reason
 from lydite.evidence.endpoint.claims import Answer
 from lydite.evidence.endpoint.reference import Bounds
@@ -71,7 +74,7 @@ def observed(answer: Answer | LyditeError, *, tracked: bool) -> Observation | Re
     """Return the first token of an answer, or why there is none to compare."""
     if isinstance(answer, LyditeError):
         return answer.reason
-    if tracked and not answer.reported:
+    if tracked and (not answer.reported or answer.coarse):
         return answer.fault or Reason.BAD_LOGPROBS
     row: dict[str, float] = {}
     if answer.reported:
@@ -123,6 +126,17 @@ def compare(
         alternative=size,
         tracked=tracked,
     )
+
+
+def as_far_as_taught(found: Comparison, taught: Sequence[Pair | Reason]) -> Comparison:
+    """Return the judgement, an affirmation only if nine in ten of what was asked was compared."""
+    missed = collections.Counter(one for one in taught if isinstance(one, Reason))
+    enough = len(taught) - missed.total() >= COVERED_LEAST * len(taught)
+    if found.tier is not Tier.AFFIRMING or enough:
+        return found
+    [(reason, _)] = missed.most_common(1)
+    words = f"{missed.total()} of {len(taught)} pairs could not be compared"
+    return msgspec.structs.replace(found, tier=Tier.NONE, reason=reason, detail=words)
 
 
 def _judge(

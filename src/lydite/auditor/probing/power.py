@@ -26,6 +26,15 @@ _POSITIONS = 400
 _Rows = NDArray[np.float64]
 
 
+class Seen(NamedTuple):
+    """What there is to see of an answer."""
+
+    plan: Plan
+    draw: Draw
+    half: float = 0.0
+    """Half of the coarsest last decimal that log-probabilities came with, in nats."""
+
+
 class Needed(NamedTuple):
     """Tokens for 90 % power against one alternative, None where it is never seen."""
 
@@ -37,7 +46,7 @@ class Needed(NamedTuple):
 
 
 def needed(
-    bounds: Bounds, plan: Plan, pairs: Sequence[tuple[_Rows, _Rows]], draw: Draw, alpha: float
+    bounds: Bounds, seen: Seen, pairs: Sequence[tuple[_Rows, _Rows]], alpha: float
 ) -> Needed:
     """Return what it takes, ``pairs`` being logits of the declared model and of the alternative.
 
@@ -47,7 +56,7 @@ def needed(
     rows = [pair for both in pairs for pair in zip(*both, strict=True)][:_POSITIONS]
     if not rows:
         return Needed(None, None, {})
-    scene = _Scene(bounds, plan, rows, draw)
+    plan, scene = seen.plan, _Scene(bounds, *seen, rows)
     size_of = {
         SURPRISAL: scene.surprisal,
         PIT: scene.place,
@@ -74,8 +83,9 @@ class _Scene(NamedTuple):
 
     bounds: Bounds
     plan: Plan
-    rows: list[tuple[_Rows, _Rows]]
     draw: Draw
+    half: float
+    rows: list[tuple[_Rows, _Rows]]
 
     def surprisal(self, goal: Goal) -> int | None:
         toll = expected.drift(self.bounds, self.plan) / MICRO
@@ -121,14 +131,17 @@ class _Scene(NamedTuple):
         return _by_mean((values, shares), self.bounds.margin_mean_micro, goal)
 
     def residuals(self) -> tuple[_Rows, _Rows]:
-        """Return residuals in nats of all that may be drawn, and the chance of each."""
+        """Return residuals in nats of all that may be drawn, and the chance of each.
+
+        A last decimal may hide half of itself each time, as the verifier grants it.
+        """
         values, shares = [], []
         for row, other in self.rows:
             if self.draw.temperature > 0.0:
                 chance = distribution(other, self.draw)
             else:
                 chance = (np.arange(other.size) == other.argmax()).astype(np.float64)
-            values.append(np.abs(_logs(row) - _logs(other)))
+            values.append(np.maximum(np.abs(_logs(row) - _logs(other)) - self.half, 0.0))
             shares.append(chance / len(self.rows))
         return np.concatenate(values), np.concatenate(shares)
 

@@ -15,6 +15,8 @@ from lydite.errors import FormatError, Reason, UnavailableError
 from lydite.evidence.endpoint.claims import Answer, Reported
 from lydite.evidence.endpoint.reference import Plan
 
+_LEFT_OUT_MOST = 0.1
+"""The largest share of an answer, in tokens or in bytes, that may be left out of it."""
 _UNFINISHED = "\N{REPLACEMENT CHARACTER}"
 
 
@@ -52,7 +54,7 @@ class Reader:
         Raises:
             UnavailableError: the prompt was another one (``PROMPT_DIFFERS``), the answer names no
                 tokens although the first one did (``NO_TOKEN_IDS``), or they cannot be found again
-                (``RETOKENISED``).
+                for more than a tenth of it (``RETOKENISED``).
             FormatError: a token that the model does not have (``UNKNOWN_TOKEN``), tokens that do
                 not spell the text (``TEXT_DIFFERS``), or more than the context holds.
         """
@@ -61,7 +63,8 @@ class Reader:
         whole = len(answer.reported) or len(answer.token_ids or ()) or len(ids)
         masked = max(whole - len(ids), 0)
         logprobs: tuple[float | None, ...] | None = None
-        if plan.logprobs and said:
+        self._check_share(answer, ids, masked)
+        if plan.logprobs and said and not answer.coarse:
             logprobs = tuple(one.logprob for one in said)
         ends = self._ends
         if not masked and answer.finish_reason == "stop" and len(ends) == 1 and ids[-1] != ends[0]:
@@ -70,6 +73,19 @@ class Reader:
         if len(prompt_ids) + len(ids) > self._engine.context_length:
             raise FormatError("the answer is longer than the model's context", Reason.TOO_LARGE)
         return Served(ids, logprobs, masked)
+
+    def _check_share(self, answer: Answer, ids: tuple[int, ...], masked: int) -> None:
+        """Refuse an answer of which too much would not be weighed."""
+        counted = max(masked, (answer.completion_tokens or 0) - len(ids))
+        ended = answer.finish_reason == "stop"  # an end is counted by some, and spells nothing
+        if counted > max(_LEFT_OUT_MOST * (len(ids) + counted), ended):
+            raise UnavailableError(
+                f"{counted} of {len(ids) + counted} tokens are not found", Reason.RETOKENISED
+            )
+        spelt = len(self._engine.codec.decode(ids).strip().encode())
+        whole = len(answer.text.strip().encode())
+        if spelt < (1 - _LEFT_OUT_MOST) * whole:
+            raise UnavailableError(f"the tokens spell {spelt} of {whole} bytes", Reason.RETOKENISED)
 
     def _tokens(self, answer: Answer, plan: Plan) -> tuple[tuple[int, ...], Sequence[Reported]]:
         """Return the tokens that are certain, and what is said of each, if of all."""
@@ -97,11 +113,8 @@ class Reader:
 
     def _looked_up(self, answer: Answer) -> tuple[int, ...]:
         spellings = [one.token.encode() if one.raw is None else one.raw for one in answer.reported]
-        if (
-            not b"".join(spellings)
-            .strip()
-            .startswith(answer.text.strip(f" {_UNFINISHED}").encode())
-        ):
+        text = answer.text.strip().strip(_UNFINISHED).strip()
+        if not b"".join(spellings).strip().startswith(text.encode()):
             raise FormatError("the tokens do not spell the text", Reason.TEXT_DIFFERS)
         ids = []
         for raw in spellings:

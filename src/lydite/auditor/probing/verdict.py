@@ -24,8 +24,8 @@ NUMERICS = "numerics"
 """The channel that warns of unknown numerics, by the residuals."""
 SUSPECT_MILLI = 1301
 """log10 of 20: from here on nothing is affirmed."""
-_SKIPPED_MOST = 0.5
-"""The largest share of answers that may teach nothing before the audit as a whole has not."""
+COVERED_LEAST = 0.9
+"""Nothing is affirmed on fewer of the answers, and on no channel that has spoken of fewer."""
 
 
 class Alternative(Message, frozen=True, kw_only=True):
@@ -76,6 +76,19 @@ class Evidence(msgspec.Struct, kw_only=True):
         }
         return {**counts, NUMERICS: counts[expected.RESIDUAL]}
 
+    def covers(self, name: str) -> bool:
+        """Say whether a channel spoke of nearly all answers that were weighed, and of their tokens.
+
+        A server that goes quiet once it was believed has not been listened to.
+        """
+        channel = expected.RESIDUAL if name == NUMERICS else name
+        drawn = expected.MARGIN if self.plan.greedy else expected.SURPRISAL
+        spoken = [(len(one.values(channel)), len(one.values(drawn))) for one in self.findings]
+        # an end that is only counted has no log-probability
+        whole = [tokens for said, tokens in spoken if said and said >= tokens - 1]
+        least = (COVERED_LEAST * len(spoken), COVERED_LEAST * sum(tokens for _, tokens in spoken))
+        return bool(whole) and len(whole) >= least[0] and sum(whole) >= least[1]
+
     def skips(self) -> tuple[Skip, ...]:
         """Return what was skipped, by name and counted."""
         counted = [(expected.KIND, r, n) for r, n in self.skipped.items()]
@@ -107,10 +120,10 @@ def decide(
        against all of them together.
     2. Warning if they are beyond the bounds as asked for, and some habit explains them; or if they
        are beyond honest stacks of which none is said to be the endpoint's; or if the
-       numbers are unlike those of every honest machine that was measured; or if the server says of
-       most answers that they are to another prompt.
-    3. None if most answers taught nothing, if there is suspicion, or if there are fewer tokens than
-       it takes to notice the alternatives.
+       numbers are unlike those of every honest machine that was measured.
+    3. None if more than a tenth of the answers taught nothing (a warning if what most of them lack
+       is our prompt), if there is suspicion, or if there are fewer tokens than it takes to notice
+       the alternatives, by channels that spoke of nine answers in ten.
     4. Affirming otherwise.
     """
     both = (found, found if accusing is None else accusing)
@@ -155,8 +168,9 @@ def _judge(
     if declared.numerics >= level:
         words = "log-probabilities unlike those of any honest machine that was measured"
         return Tier.WARNING, Reason.NUMERICS_DIFFER, words
-    if sum(evidence.skipped.values()) > _SKIPPED_MOST * evidence.answers or not evidence.tokens:
-        return _mostly_skipped(evidence)
+    taught = evidence.answers - sum(evidence.skipped.values())
+    if taught < COVERED_LEAST * evidence.answers or not evidence.tokens:
+        return _skipped(evidence)
     if max(declared.merged, declared.numerics) >= SUSPECT_MILLI:
         return Tier.NONE, Reason.SUSPECTED, "evidence that does not reach the level"
     return _powered(evidence, alternatives)
@@ -165,19 +179,31 @@ def _judge(
 def _powered(evidence: Evidence, alternatives: Sequence[Alternative]) -> tuple[Tier, Reason, str]:
     weighed = evidence.weighed()
     for one in alternatives:
-        enough = any(size and weighed[name] >= size for name, size in one.channels.items())
-        if not enough:
-            wanted = "no number of" if one.noticed_within is None else f"{one.noticed_within}"
-            return Tier.NONE, Reason.UNDERPOWERED, f"{wanted} tokens would show {one.name}"
+        sizes = {name: size for name, size in one.channels.items() if size is not None}
+        spoken = {name for name in sizes if evidence.covers(name)}
+        if any(weighed[name] >= sizes[name] for name in spoken):
+            continue
+        if spoken != sizes.keys():
+            return _quiet(evidence, one.name)
+        wanted = "no number of" if one.noticed_within is None else f"{one.noticed_within}"
+        return Tier.NONE, Reason.UNDERPOWERED, f"{wanted} tokens would show {one.name}"
     if not alternatives:
         return Tier.NONE, Reason.UNDERPOWERED, "no alternative was named"
     return Tier.AFFIRMING, Reason.CONSISTENT, ""
 
 
-def _mostly_skipped(evidence: Evidence) -> tuple[Tier, Reason, str]:
+def _quiet(evidence: Evidence, name: str) -> tuple[Tier, Reason, str]:
+    [(reason, _)] = evidence.unread.most_common(1) or [(Reason.BAD_LOGPROBS, 0)]
+    missed = f"{sum(evidence.unread.values())} of {len(evidence.findings)} answers"
+    words = f"no log-probabilities of {missed}, and the rest does not show {name}"
+    return Tier.NONE, reason, words
+
+
+def _skipped(evidence: Evidence) -> tuple[Tier, Reason, str]:
     [(reason, _)] = evidence.skipped.most_common(1) or [(Reason.UNAVAILABLE, 0)]
     tier = Tier.WARNING if reason is Reason.PROMPT_DIFFERS else Tier.NONE
-    return tier, reason, "most answers could not be weighed"
+    words = f"{sum(evidence.skipped.values())} of {evidence.answers} answers could not be weighed"
+    return tier, reason, words
 
 
 def _milli(alpha: float) -> int:

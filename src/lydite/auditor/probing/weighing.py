@@ -12,6 +12,7 @@ import numpy as np
 
 from lydite.auditor.probing import power, verdict
 from lydite.auditor.probing.asking import Asked, Asker
+from lydite.auditor.probing.power import Seen
 from lydite.auditor.probing.reading import Reader, Served, plan_of
 from lydite.auditor.probing.verdict import Alternative, Evidence, Verdict
 from lydite.engines.protocol import Engine
@@ -19,7 +20,7 @@ from lydite.errors import FormatError, LyditeError, Reason, UnavailableError, Ve
 from lydite.evidence.endpoint import lattice, verifier
 from lydite.evidence.endpoint import reference as expected
 from lydite.evidence.endpoint.claims import Answer, Draw
-from lydite.evidence.endpoint.reference import ASKED, GENERIC, HABITS, Bounds, Levels, Plan
+from lydite.evidence.endpoint.reference import ASKED, GENERIC, Bounds, Levels, Plan, habits
 from lydite.messages.canonical import Integer, Message
 from lydite.messages.finding import Finding
 
@@ -131,9 +132,8 @@ class _Scale:
         self._question, self._nonce = question, nonce
         self._reader = Reader(question.engine)
         self._draw = Draw(temperature=temperature)
-        self._draws = {ASKED: self._draw}
-        if not plan.greedy and temperature == 1.0:
-            self._draws |= HABITS
+        self._draws = {ASKED: self._draw, **habits(temperature)}
+        self._half = 0.0
         self.evidence = Evidence(plan=plan, draws=tuple(self._draws))
         self._kept: list[tuple[tuple[int, ...], Served]] = []
 
@@ -169,6 +169,7 @@ class _Scale:
             evidence.unread[answer.fault or Reason.BAD_LOGPROBS] += 1
         if said is not None:
             tops = [[value for _, value in one.top] for one in answer.reported]
+            self._half = max(self._half, 0.5 * 10.0**-answer.decimals)
             self.lattice[lattice.judge(tops, answer.decimals)] += 1
         if len(self._kept) < _POWER_ANSWERS:
             self._kept.append((ids, served))
@@ -183,10 +184,11 @@ class _Scale:
             for ids, served in self._kept
         ]
         question = self._question
-        size = power.needed(question.bounds, evidence.plan, pairs, self._draw, question.alpha)
+        seen = Seen(evidence.plan, self._draw, self._half)
+        size = power.needed(question.bounds, seen, pairs, question.alpha)
         accused, noticed = size.accuse, [size.notice]
         if not question.covered:
-            wide = power.needed(GENERIC, evidence.plan, pairs, self._draw, question.alpha)
+            wide = power.needed(GENERIC, seen, pairs, question.alpha)
             accused, noticed = wide.accuse, [size.notice, size.accuse]
         return Alternative(
             name=name,

@@ -15,6 +15,12 @@ from lydite.errors import FormatError, Reason, UnavailableError
 
 LEAST_NATS = -1000.0
 """Below this stands a placeholder, such as -9999, and no probability."""
+COARSEST = 0.01
+"""Log-probabilities rounded to more than this many nats say too little."""
+MOST_TOKENS, MOST_BESIDE = 4096, 64
+"""Log-probabilities of more tokens, or of more tokens beside one, are not read."""
+_ENTRIES_A_TOKEN, _ENTRIES_MORE = 2, 8
+"""An answer of n tokens has so many entries at most: an end, and marks that are not shown."""
 _OVER = 1e-3
 """How far probabilities may exceed one by rounding."""
 _MOST_DECIMALS = 9
@@ -52,6 +58,11 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     finish_reason: str | None
     prompt_tokens: int | None
     completion_tokens: int | None
+
+    @property
+    def coarse(self) -> bool:
+        """Whether its log-probabilities are rounded to more than ``COARSEST``."""
+        return 10.0**-self.decimals > COARSEST
 
 
 class Draw(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,8 +118,10 @@ class _Lists(msgspec.Struct):
     top_logprobs: list[dict[str, float] | None] | None = None
 
 
-def parse(body: bytes, *, chat: bool) -> Answer:
+def parse(body: bytes, *, chat: bool, tokens: int = MOST_TOKENS) -> Answer:
     """Return what the body of an answer says, to a chat or to a completion.
+
+    ``tokens`` were asked for: log-probabilities of many more are left out.
 
     Raises:
         FormatError: not the JSON of an answer (``Reason.MALFORMED``), or not one choice
@@ -128,7 +141,7 @@ def parse(body: bytes, *, chat: bool) -> Answer:
     text = (choice.message.content if choice.message else None) if chat else choice.text
     if not text and not choice.token_ids:
         raise UnavailableError("an answer of no tokens", Reason.EMPTY_ANSWER)
-    reported, decimals, fault = _reported(choice.logprobs)
+    reported, decimals, fault = _reported(choice.logprobs, tokens)
     usage = said.usage or _Usage()
     return Answer(
         text=text or "",
@@ -143,13 +156,16 @@ def parse(body: bytes, *, chat: bool) -> Answer:
     )
 
 
-def _reported(logprobs: Any) -> tuple[tuple[Reported, ...], int, Reason | None]:
+def _reported(logprobs: Any, tokens: int) -> tuple[tuple[Reported, ...], int, Reason | None]:
     """Return what is said of each token and to how many decimals, or why that cannot be used."""
     if not logprobs:
         return (), 0, None
     try:
         said = _of_chat(logprobs) if "content" in logprobs else _of_lists(logprobs)
     except (msgspec.ValidationError, ValueError, TypeError, RecursionError):
+        return (), 0, Reason.BAD_LOGPROBS
+    most = _ENTRIES_A_TOKEN * tokens + _ENTRIES_MORE
+    if len(said) > most or any(len(one.top) > MOST_BESIDE for one in said):
         return (), 0, Reason.BAD_LOGPROBS
     decimals = _decimals([value for one in said for value in _every(one)])
     if not all(_sound(one, 0.5 * 10.0**-decimals) for one in said):

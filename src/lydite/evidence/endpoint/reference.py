@@ -49,10 +49,33 @@ HABITS = {
 }
 """What servers do by default, or by a model's ``generation_config.json``, where a request that
 says temperature 1 and no filter is read carelessly. An honest mistake, and no other model."""
+IGNORED = {"temperature-1": Draw()}
+"""What a server does that passes over the temperature, or takes none above 1."""
+CLAMPED = {f"temperature-{t}": Draw(temperature=t) for t in (0.1, 0.3, 0.5)}
+"""What servers do that draw at some least temperature although they are asked for 0."""
 
 _Share = Annotated[int, msgspec.Meta(ge=0, le=500_000)]
 _Mean = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
 _Ppm = Annotated[int, msgspec.Meta(ge=1, le=500_000)]
+
+
+def habits(temperature: float) -> dict[str, Draw]:
+    """Return how careless servers draw when they are asked for ``temperature`` and no filter.
+
+    They put their own temperature in its place, or filter at the one that was asked for, or scale
+    what was asked for by their own.
+    """
+    if temperature == 1.0:
+        return HABITS
+    if temperature == 0.0:
+        return IGNORED | CLAMPED | HABITS
+    kept = {
+        f"{'asked' if draw.temperature == 1.0 else 'scaled'}-{name}": msgspec.structs.replace(
+            draw, temperature=temperature * draw.temperature
+        )
+        for name, draw in HABITS.items()
+    }
+    return IGNORED | HABITS | kept
 
 
 class Calibrated(Message, frozen=True, kw_only=True):
@@ -184,6 +207,8 @@ def levels(bounds: Bounds, plan: Plan, findings: Sequence[Finding], draw: str) -
         name: [finding.values(named(name, draw)) for finding in findings]
         for name in (SURPRISAL, PIT, MARGIN, RESIDUAL)
     }
+    if draw != ASKED:  # every habit draws, also where the likeliest token was asked for
+        plan = msgspec.structs.replace(plan, greedy=False)
     wide, known = drift(bounds, plan), bounds.calibrated
     logs = {
         SURPRISAL: lambda: _surprisals(every[SURPRISAL], wide),

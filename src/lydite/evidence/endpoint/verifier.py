@@ -91,7 +91,8 @@ def distribution(row: _Row, draw: Draw) -> _Row:
     p = np.exp(scaled)
     p /= p.sum()
     keep = p >= draw.min_p * p.max()
-    order = np.argsort(-p, kind="stable")
+    if draw.top_k or draw.top_p < 1.0:
+        order = np.argsort(-p, kind="stable")
     if 0 < draw.top_k < p.size:
         keep[order[draw.top_k :]] = False
     if draw.top_p < 1.0:
