@@ -67,8 +67,26 @@ def test_people_read_tables(
     out = capsys.readouterr().out
     assert "NVIDIA H200" in out
     assert "job-7" in out
-    assert main(words("query", tmp_path, "--where", "workload=none")[:-1]) == 0
-    assert "nothing" in capsys.readouterr().out
+    assert main(words("query", tmp_path, "--where", "workload=none")[:-1]) == 4
+    assert capsys.readouterr().out == "no trace matches\n"
+    assert main(words("query", tmp_path, "--where", "workload=none")) == 4
+    assert json.loads(capsys.readouterr().out) == {"rows": []}
+    assert main(words("stats", tmp_path, "--by", "no-such-label")[:-1]) == 0
+    assert "(none)" in capsys.readouterr().out
+
+
+def test_a_trace_is_named_by_how_its_name_begins_if_that_is_one(
+    table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = []
+    for number in range(17):  # more than there are first letters
+        assert main(imported(table, tmp_path, "--session", f"job-{number}")) == 0
+        names.append(json.loads(capsys.readouterr().out)["traces"][0]["name"])
+    out = ["--out", str(tmp_path / "x.png")]
+    assert main(words("plot", tmp_path, names[0][:12], *out)) == 0
+    double = next(a for a in "0123456789abcdef" if sum(n.startswith(a) for n in names) > 1)
+    assert main(words("plot", tmp_path, double, *out)) == 2
+    assert "begins" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,8 @@ import pytest
 pytest.importorskip("pyarrow")
 
 from lydite.cli.main import main
+from lydite.cli.power_demo import Telling
+from lydite.laboratory.power.live import Told
 
 ROOT = Path(__file__).parents[2]
 EXCERPTS = ["--excerpts", str(ROOT / "data" / "power" / "dev")]
@@ -33,6 +35,7 @@ def test_every_scene_ends_as_it_should(capsys: pytest.CaptureFixture[str]) -> No
     assert all(row["segments"] for row in scenes.values())
     assert "skipped: third-party sessions" in captured.err
     assert "skipped: a measured miner" in captured.err
+    assert "\nminer (synthetic)\n" in captured.err
     assert "root on the machine forges" in captured.err
 
 
@@ -42,6 +45,16 @@ def test_what_no_sensor_saw_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     origins = {row["origin"] for row in json.loads(captured.out)["scenes"]}
     assert origins == {"synthetic"}
     assert "skipped: excerpts: nowhere holds none" in captured.err
+
+
+def test_a_line_is_said_when_it_changes_and_the_rest_are_counted() -> None:
+    lines: list[str] = []
+    telling = Telling(lines.append)
+    for at_s, words in enumerate(["144 W, idle", "145 W, idle", "143 W, idle", "350 W, inference"]):
+        telling(Told(float(at_s), words))
+    telling.end()
+    assert [line.split()[0] for line in lines] == ["0", "and", "3"]
+    assert "2 segments" in lines[1]
 
 
 @pytest.mark.parametrize("speed", ["-1", "nan", "1e9"])

@@ -110,7 +110,25 @@ def test_a_recording_runs_to_its_end_without_a_gpu_and_pointers_need_a_clock(
     assert health["samples"] > 1000
     times = ["--from", "2020-01-01T00:00:00.000Z", "--to", "2100-01-01T00:00:00.000Z"]
     key = (place / "key").read_text()
-    assert main(["monitor", "point", str(place / "segments"), "--key", key, *times]) == 4
+    point = ["monitor", "point", str(place / "segments"), "--key", key]
+    assert main([*point, *times]) == 4
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("lydite: error: recorded segments have no Unix time")
+    assert "lydite: hint: --segment N" in err
+    pointer = tmp_path / "pointer.json"
+    assert main([*point, "--segment", "0", "--out", str(pointer)]) == 0
+    code, health = check(place, capsys, "--pointer", str(pointer))
+    assert code == 0
+    assert health["pointers"][str(pointer)]["simulated GPU/0"]["power_instant_w"] > 1
+    pointer.write_bytes(pointer.read_bytes() * 2)
+    assert len(check(place, capsys, "--pointer", str(pointer))[1]["pointers"]) == 2
+    pointer.write_bytes(b"")
+    assert main(["monitor", "check", *point[2:], "--pointer", str(pointer)]) == 1
+    assert "is empty: no pointer in it" in capsys.readouterr().err
+    for wrong in ([], times[:2], [*times, "--segment", "1"], ["--segment", "99"]):
+        assert main([*point, *wrong]) == 2
+        assert capsys.readouterr().out == ""
 
 
 def test_a_pointer_into_live_segments_is_followed(

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from lydite.errors import ConfigurationError, FormatError, Reason
 from lydite.evidence.power.channels import CHANNELS
 from lydite.evidence.power.trace import Series, Trace
+from lydite.monitor.sources.replay import made_up
 from lydite.monitor.store import samples
 from lydite.monitor.store.archive import Archive
 from lydite.monitor.store.catalogue import Catalogue
@@ -233,6 +234,58 @@ def test_sql_reads_the_database_and_nothing_else(tmp_path: Path, sql: str) -> No
     archive.add(labelled())
     with Catalogue(archive) as catalogue, pytest.raises(ConfigurationError):
         catalogue.ask(sql)
+
+
+def test_work_of_short_runs_is_never_called_idle() -> None:
+    device, rows = made_up(30)
+    times: dict[str, list[int]] = {}
+    values: dict[str, list[float]] = {}
+    for row in rows:
+        times.setdefault(row.channel, []).append(row.t_ns)
+        values.setdefault(row.channel, []).append(row.value)
+    shown = ("power_instant_w", "sm_active", "tensor_active", "dram_active")
+    series = {
+        name: Series(
+            CHANNELS[name], np.array(times[name], np.int64), np.array(values[name], np.float64)
+        )
+        for name in shown
+    }
+    found = segments(Trace(device, series))
+    assert [one.name for one in found][:3:2] == ["idle", "idle"]
+    power = series["power_instant_w"]
+    for one in found:
+        inside = (power.t_ns >= one.start_ns + 2 * 10**8) & (power.t_ns < one.end_ns - 2 * 10**8)
+        if one.name == "idle":
+            assert power.values[inside].max() < 200
+    idle_s = sum(one.end_ns - one.start_ns for one in found if one.name == "idle") / 1e9
+    assert 8 < idle_s < 10  # 4 s, 3 s and 2 s of its cycle
+
+
+def test_power_far_above_a_rest_is_not_idle_whatever_counters_say() -> None:
+    times = np.arange(400, dtype=np.int64) * 10**8
+    series = {"power_instant_w": np.repeat([100.0, 600.0], 200)}
+    series |= dict.fromkeys(("sm_active", "tensor_active", "dram_active"), np.zeros(400))
+    given_ = {name: Series(CHANNELS[name], times, value) for name, value in series.items()}
+    assert [one.name for one in segments(Trace("x", given_))] == ["idle", "other"]
+
+
+@pytest.mark.parametrize(
+    ("runs", "expected"),
+    [
+        ([("idle", 20), ("compute", 3), ("idle", 20)], ["idle", "compute", "idle"]),
+        ([("compute", 20), ("idle", 3), ("compute", 20)], ["compute"]),
+        ([("idle", 20), ("other", 2), ("compute", 20)], ["idle", "compute"]),
+        ([("idle", 20), ("other", 2), ("compute", 3), ("other", 2)], ["idle", "other"]),
+    ],
+)
+def test_short_runs_join_what_they_may(runs: list[tuple[str, int]], expected: list[str]) -> None:
+    sizes = [size for _, size in runs]
+    times = np.arange(sum(sizes), dtype=np.int64) * 10**8
+    kinds = {"idle": (0.0, 0.0, 0.0), "compute": (0.9, 0.6, 0.2), "other": (0.5, 0.1, 0.1)}
+    rows = np.repeat([kinds[name] for name, _ in runs], sizes, axis=0)
+    names = ("sm_active", "tensor_active", "dram_active")
+    series = {name: Series(CHANNELS[name], times, rows[:, i]) for i, name in enumerate(names)}
+    assert [one.name for one in segments(Trace("x", series))] == expected
 
 
 def test_a_trace_is_segmented_by_marks_phases_or_level() -> None:

@@ -50,6 +50,24 @@ def test_an_engine_in_this_process_gets_a_passport(tmp_path: Path) -> None:
     assert 0 < said.noise_micro < 1000  # fp32 against fp32: the last digits
 
 
+def test_a_passport_has_one_colour_in_every_panel_and_in_the_legend() -> None:
+    stored = ROOT / "data" / "reference" / "passports" / "lydite-small"
+    known = [
+        passports.parse(_payload(stored / f"{name}.passport.json"))
+        for name in ("bf16", "fp32", "int4")
+    ]
+    figure = pytest.importorskip("lydite.cli.passport_plot").draw(known)
+    (legend,) = figure.legends
+    looks = [(line.get_color(), line.get_linestyle()) for line in legend.get_lines()]
+    assert len(set(looks)) == 3
+    margin, *others = [
+        [(line.get_color(), line.get_linestyle()) for line in axes.get_lines()]
+        for axes in figure.axes
+    ]
+    assert margin == [looks[0], looks[2]]  # fp32 has no token beyond: its look is not handed on
+    assert all(panel == looks for panel in others)
+
+
 def test_merge_show_and_endorse_are_commands(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

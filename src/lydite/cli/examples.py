@@ -50,6 +50,8 @@ EXAMPLES = {
     "power stats": "lydite power stats --by workload --store power-traces",
     "power watch": "lydite power watch mine/segments --key KEY --tdp 700",
     "power demo": "lydite power demo --speed 60",
+    "power recognise": "lydite power recognise NAME --learnt recognition.bin",
+    "power declare": "lydite power declare draft.json --out work.json",
     "power calibrate": "lydite power calibrate --name hall-3 --run work-1.json=gpu-1.parquet"
     " --run work-2.json=gpu-2.parquet --out site.json",
     "power disputes": "lydite power disputes disputes.jsonl --public KEY --site site.json",

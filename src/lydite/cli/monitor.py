@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING
 
 from lydite import config
 from lydite.cli.files import new_directory, public_key, read_message, write
+from lydite.errors import ConfigurationError, FormatError, Reason
 from lydite.messages import receipt, segment
 from lydite.messages.canonical import encode
 from lydite.messages.plain import plain
 from lydite.signing import keys
 
 if TYPE_CHECKING:
+    from lydite.messages.segment import SegmentPointer
     from lydite.messages.sensors import Report
+    from lydite.monitor.chain import Link
     from lydite.monitor.service import Monitor
     from lydite.monitor.settings import Settings
 
@@ -52,10 +55,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     check.add_argument(
         "--pointer", type=Path, action="append", default=[], help="a pointer to follow; may repeat"
     )
+    point.add_argument("--from", dest="start", metavar="TIME", help="as in a receipt")
+    point.add_argument("--to", dest="end", metavar="TIME", help="as in a receipt")
     point.add_argument(
-        "--from", dest="start", required=True, metavar="TIME", help="as in a receipt"
+        "--segment", type=int, metavar="N", help="all of this one instead, recorded ones too"
     )
-    point.add_argument("--to", dest="end", required=True, metavar="TIME", help="as in a receipt")
+    point.add_argument("--out", type=Path, metavar="FILE", help="write the pointers there")
     for each in (init, work, trial, check, point):
         each.add_argument("--json", action="store_true", help="print JSON objects")
 
@@ -181,13 +186,12 @@ def _check(arguments: argparse.Namespace) -> int:
     key = public_key(arguments.key, "--key")
     health = chain.check(arguments.directory, key)
     found = {
-        str(path): {
+        name: {
             device: {name: len(one.t_ns) for name, one in trace.series.items()}
-            for device, trace in chain.resolve(
-                arguments.directory, key, segment.parse_pointer(read_message(path))
-            ).items()
+            for device, trace in chain.resolve(arguments.directory, key, pointer).items()
         }
         for path in arguments.pointer
+        for name, pointer in _pointers(path)
     }
     fields = {
         "segments": health.segments,
@@ -216,13 +220,53 @@ def _check(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _pointers(path: Path) -> "list[tuple[str, SegmentPointer]]":
+    """Return the pointers of a file as `point` prints them, each with a name of its own."""
+    lines = read_message(path).split(b"\n")
+    if lines == [b""]:
+        raise FormatError(f"{path} is empty: no pointer in it")
+    try:
+        found = [segment.parse_pointer(line) for line in lines]
+    except FormatError as error:
+        raise FormatError(f"{path}: no pointer: {error}", error.reason) from error
+    if len(found) == 1:
+        return [(str(path), found[0])]
+    return [(f"{path}, line {number}", one) for number, one in enumerate(found, 1)]
+
+
 def _point(arguments: argparse.Namespace) -> int:
     from lydite.monitor import chain
 
+    times = [time for time in (arguments.start, arguments.end) if time is not None]
+    if len(times) != (2 if arguments.segment is None else 0):
+        raise ConfigurationError("point takes --from and --to, or --segment alone")
     key = public_key(arguments.key, "--key")
     links = [link for link, _ in chain.walk(arguments.directory, key)]
-    start_us, end_us = (1000 * receipt.unix_ms(time) for time in (arguments.start, arguments.end))
-    found = chain.pointers(links, start_us, end_us)
-    for pointer in found:
-        print(encode(pointer).decode())
-    return 0 if found else 4
+    if times:
+        found = chain.pointers(links, *(1000 * receipt.unix_ms(time) for time in times))
+    elif 0 <= arguments.segment < len(links):
+        found = [chain.whole(links[arguments.segment])]
+    else:
+        raise ConfigurationError(f"--segment {arguments.segment}: there are 0 to {len(links) - 1}")
+    if not found:
+        return _nothing_there(links, *times)
+    text = "".join(f"{encode(pointer).decode()}\n" for pointer in found)
+    if arguments.out is None:
+        print(text, end="")
+    else:
+        write(arguments.out, text.encode())
+    return 0
+
+
+def _nothing_there(links: "list[Link]", start: str, end: str) -> int:
+    """Say why nothing can be pointed at by these times, and return the exit code."""
+    from lydite.cli.main import complain
+
+    if any(link.said.zero_us is not None for link in links):
+        message = f"nothing was sampled from {start} to {end}"
+        hint = "times are those of a receipt; `lydite monitor check` says what was sealed"
+    else:
+        message = "recorded segments have no Unix time, so no time of a receipt leads to them"
+        hint = f"--segment N points at one of them, 0 to {len(links) - 1}"
+    complain(message, Reason.UNAVAILABLE, hint)
+    return 4

@@ -26,6 +26,7 @@ STEPS = {
     "stats": Step("power_stats", "how much there is, by a label"),
     "plot": Step("power_plot", "draw a trace with its segments"),
     "recognise": Step("power_recognise", "what kind of work a trace looks like, or nothing"),
+    "declare": Step("power_declare", "declared work as a person wrote it, checked and rewritten"),
     "calibrate": Step("power_calibrate", "make a site's reference from its honest runs"),
     "check": Step("power_check", "does telemetry fit the work that was declared for it?"),
     "disputes": Step("power_disputes", "a log of signed findings, checked, and what it advises"),

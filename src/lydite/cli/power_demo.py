@@ -6,12 +6,15 @@ of any provider.
 
 import argparse
 import json
+import re
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lydite.appraisal import telemetry
+from lydite.cli.files import new_directory
 from lydite.economics import energy
 from lydite.errors import ConfigurationError, Reason
 from lydite.evidence.power import gpus, reference
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
     from lydite.laboratory.power.live import Played, Told
 
 
+_WATTS = re.compile(r"\d+ W, ")
+"""Watts alone that change are no news."""
 ALLOW = 0.35
 """Share of the explained joules that may stay unexplained, as nothing here is calibrated."""
 
@@ -41,15 +46,34 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--speed", type=float, default=60.0, metavar="TIMES", help="as recorded; 0: at once"
     )
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="leave made-up runs to try `check` on; play nothing"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Play every scene, and return 0 if each ended as it should, else 1.
+    """Play every scene, and return 0 if each ended as it should, else 1; or leave example runs.
 
     Raises:
         ConfigurationError: a folder or a speed cannot be used.
     """
+    return _play(arguments) if arguments.out is None else _leave(arguments)
+
+
+def _leave(arguments: argparse.Namespace) -> int:
+    from lydite.laboratory.power import leaving
+
+    with new_directory(arguments.out) as place:
+        names = leaving.leave(place)
+    if arguments.json:
+        print(json.dumps({"directory": str(arguments.out), "files": names}))
+    else:
+        print(f"{len(names)} files in {arguments.out}, all synthetic: docs/power.md goes on")
+    return 0
+
+
+def _play(arguments: argparse.Namespace) -> int:
     from lydite.laboratory.power import live, scenes
 
     if not 0 <= arguments.speed <= 1e6:
@@ -66,9 +90,9 @@ def run(arguments: argparse.Namespace) -> int:
             note("")
             note(f"{scene.name} ({scene.origin})")
             state = Path(place) / f"segments-{number}"
-            played = live.play(
-                scene, state, signer, arguments.speed, lambda told: note(_line(told))
-            )
+            telling = Telling(note)
+            played = live.play(scene, state, signer, arguments.speed, telling)
+            telling.end()
             row = _outcome(played)
             rows.append(row)
             for line in row.pop("lines"):
@@ -82,8 +106,29 @@ def run(arguments: argparse.Namespace) -> int:
     return 0 if right else 1
 
 
-def _line(told: "Told") -> str:
-    return f"  {told.at_s:5.0f} s  {told.words}"
+class Telling:
+    """Says what is told when it changes, and how often it did not."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._said = ""
+        self._again = 0
+
+    def __call__(self, told: "Told") -> None:
+        """Say it, or count it if nothing but the watts has changed."""
+        words = _WATTS.sub("", told.words)
+        if words == self._said:
+            self._again += 1
+            return
+        self.end()
+        self._said = words
+        self._say(f"  {told.at_s:5.0f} s  {told.words}")
+
+    def end(self) -> None:
+        """Say how many segments said the same as the last line."""
+        if self._again:
+            self._say(f"           and {self._again} segments that say the same")
+        self._again = 0
 
 
 def _outcome(played: "Played") -> dict[str, Any]:

@@ -20,7 +20,7 @@ COLOURS = ("#4c78a8", "#f58518", "#54a24b", "#e45756", "#72b7b2", "#b279a2", "#9
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``lydite power plot``."""
-    parser.add_argument("name", metavar="NAME", help="a trace, as `lydite power query` names it")
+    parser.add_argument("name", metavar="NAME", help="a trace of `query`, or how its name begins")
     parser.add_argument("--out", type=Path, required=True, help="picture to write: PNG, SVG or PDF")
     parser.add_argument(
         "--channel", action="append", default=[], help="what to draw under the power; repeatable"
@@ -39,7 +39,8 @@ def run(arguments: argparse.Namespace) -> int:
     from lydite.monitor.store.segmentation import segments
 
     archive = Archive(arguments.store)
-    entry, trace = archive.entry(arguments.name), archive.load(arguments.name)
+    name = archive.find(arguments.name)
+    entry, trace = archive.entry(name), archive.load(name)
     absent = [name for name in arguments.channel if name not in trace.series]
     if absent:
         raise ConfigurationError(
@@ -89,7 +90,7 @@ def draw(trace: "Trace", spans: "list[Mark]", channels: list[str], title: str) -
         axes.set_ylabel(f"{series.channel.name}\n({series.channel.unit})", fontsize=8)
     for name in names:
         rows[0, 0].plot([], [], color=colour[name], linewidth=6, alpha=0.4, label=plain(name))
-    rows[0, 0].legend(fontsize=7, loc="upper right")
+    rows[0, 0].legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
     rows[0, 0].set_title(title, fontsize=9)
     rows[-1, 0].set_xlabel("seconds")
     return figure

@@ -17,7 +17,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print what is found.
+    """Print what is found and return 0, or 4 if nothing is.
 
     Raises:
         ConfigurationError: the query cannot be answered.
@@ -30,5 +30,8 @@ def run(arguments: argparse.Namespace) -> int:
         rows = catalogue.ask(arguments.sql) if arguments.sql else catalogue.matching(where)
     if not arguments.json and not arguments.sql:
         rows = [{key: row[key] for key in SHOWN} for row in rows]
-    print_rows(rows, arguments.json)
-    return 0
+    if rows or arguments.json:
+        print_rows(rows, arguments.json)
+    else:
+        print("no row" if arguments.sql else "no trace matches")
+    return 0 if rows else 4

@@ -45,7 +45,8 @@ def run(arguments: argparse.Namespace) -> int:
     from lydite.monitor.store.segmentation import power_of
 
     archive = Archive(arguments.store)
-    entry, trace = archive.entry(arguments.name), archive.load(arguments.name)
+    name = archive.find(arguments.name)
+    entry, trace = archive.entry(name), archive.load(name)
     tdp_w = gpus.find(entry.device).tdp_w if arguments.tdp is None else arguments.tdp
     if not 0 < tdp_w < 100_000:
         raise ConfigurationError(f"--tdp {tdp_w:g}: not the power of a device")

@@ -26,7 +26,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps({"rows": rows, "faults": faults}))
         return 0
-    print_rows(rows, as_json=False)
+    print_rows([{**row, "label": row["label"] or "(none)"} for row in rows], as_json=False)
     for fault, number in faults.items():
         print(f"  counted: {number} x {fault}")
     return 0

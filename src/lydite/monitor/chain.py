@@ -218,6 +218,12 @@ def pointers(links: Sequence[Link], from_us: int, to_us: int) -> list[SegmentPoi
     return found
 
 
+def whole(link: Link) -> SegmentPointer:
+    """Return a pointer to all of a segment, which needs no Unix time."""
+    said = link.said
+    return SegmentPointer(segment=link.digest.hex(), from_us=said.from_us, to_us=said.to_us)
+
+
 def indices(directory: Path) -> list[int]:
     """Return the numbers of sealed segments, which have to be 0, 1, 2 ...
 

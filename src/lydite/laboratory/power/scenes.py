@@ -76,12 +76,13 @@ def made_up() -> Iterator[Scene]:
     filled = {"sm_active": 0.95, "tensor_active": 0.62, "dram_active": 0.30}
     yield _alone("masked training", _trace(generator, 650.0, 5.0, filled), odd=False)
     hashing = {"sm_active": 1.0, "tensor_active": 0.0, "integer_active": 0.8}
-    yield _alone("miner (as expected: no measured one)", _trace(generator, MINER_W, 4.0, hashing),
+    yield _alone("miner", _trace(generator, MINER_W, 4.0, hashing),
                  odd=True)  # fmt: skip
     large, small = models.find("llama-3.1-70b"), models.find("llama-3.1-8b")
-    yield _declared(generator, "70B declared, 70B served", large, large)
-    yield _declared(generator, "70B declared, 8B served", large, small)
-    yield _declared(generator, "70B served, a miner between requests", large, large, rest_s=30.0)
+    yield declared_run(generator, "70B declared, 70B served", large, large)
+    yield declared_run(generator, "70B declared, 8B served", large, small)
+    miner = "70B served, a miner between requests"
+    yield declared_run(generator, miner, large, large, rest_s=30.0)
 
 
 _WANTED: Sequence[tuple[str, Mapping[str, str], int]] = (
@@ -123,10 +124,19 @@ def _alone(name: str, trace: Trace, *, odd: bool) -> Scene:
     return Scene(name, "synthetic", _H200.tdp_w, (trace,), None, odd=odd)
 
 
-def _declared(
-    generator: np.random.Generator, name: str, said: Shape, served: Shape, rest_s: float = 0.0
+def declared_run(
+    generator: np.random.Generator,
+    name: str,
+    said: Shape,
+    served: Shape,
+    *,
+    rest_s: float = 0.0,
+    pace: float = 1.0,
 ) -> Scene:
-    """Return a run on two GPUs whose telemetry follows the physics of what was served."""
+    """Return a run on two GPUs whose telemetry follows the physics of what was served.
+
+    Its answers take ``pace`` times as long as predicted.
+    """
     load = Load(8, 384, 256, _ANSWER)
     needed = declared.needs(Deployment(served, _HALF, _H200, 2, Physics()), load)
     idle = {"sm_active": 0.0, "tensor_active": 0.0, "integer_active": 0.0}
@@ -142,7 +152,7 @@ def _declared(
         )
         for _ in range(2)
     )
-    claims = _work(name, said, needed.time_s, SECONDS - rest_s)
+    claims = _work(name, said, needed.time_s * pace, SECONDS - rest_s)
     return Scene(name, "synthetic", _H200.tdp_w, seen, claims, odd=said != served or rest_s > 0)
 
 

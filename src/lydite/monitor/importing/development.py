@@ -54,7 +54,9 @@ def traces(directory: Path, wanted: Callable[[Row], bool] = lambda _: True) -> I
     """
     path = directory / "traces.parquet"
     if not path.exists():
-        raise ConfigurationError(f"{directory} holds no traces.parquet")
+        raise ConfigurationError(
+            f"{directory} holds no traces.parquet; single files of samples: --format segments FILE"
+        )
     with open_parquet(path, 200, 1_000_000) as opened:
         rows = [row for row in _read(opened, path).to_pylist() if wanted(row)]
     for shard in sorted({str(row["shard"]) for row in rows}):

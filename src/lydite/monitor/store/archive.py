@@ -52,6 +52,20 @@ class Archive:
         found = (self.directory / "entries").glob("*.json")
         return sorted(path.stem for path in found if _NAME.match(path.stem))
 
+    def find(self, start: str) -> str:
+        """Return the name of the one trace whose name begins with ``start``.
+
+        Raises:
+            ConfigurationError: there is none, or several.
+        """
+        found = [name for name in self.names() if name.startswith(start)]
+        if len(found) > 1:
+            several = ", ".join(name[: len(start) + 4] for name in found[:4])
+            raise ConfigurationError(f"{start!r} begins {len(found)} traces: {several}")
+        if not found:
+            raise ConfigurationError(f"no trace {start} in {self.directory}")
+        return found[0]
+
     def entries(self) -> Iterator[tuple[str, Entry]]:
         """Yield every trace's name and entry.
 

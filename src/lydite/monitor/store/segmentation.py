@@ -4,8 +4,9 @@ By the marks that somebody made, else by phases (SM, tensor and memory activity)
 power is high or low. Knows nothing of verdicts.
 """
 
+from collections import Counter
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import groupby, pairwise
 
 import numpy as np
 
@@ -18,7 +19,11 @@ from lydite.monitor.store.entry import Mark
 POWER = ("power_instant_w", "power_average_w", "power_wall_w")
 """Channels of power, the one that shows most first."""
 SHORTEST_S = 0.5
-"""A shorter span joins the one before it."""
+"""Shorter runs are taken together, or join a neighbour."""
+QUIET = frozenset({"idle", "low"})
+"""Names that no time of work may get, however short its runs are."""
+FAR = 1.5
+"""Power of so many times the rest's is no rest, whatever the counters say."""
 NARROW = 0.1
 """Power whose middle four fifths lie within this share of its greatest value has one level."""
 
@@ -48,7 +53,22 @@ def _by_phase(trace: Trace) -> list[Mark]:
     sm = trace.series[PHASE_CHANNELS[0]]
     active, tensor, dram = (_held(trace.series[name], sm.t_ns)[None, :] for name in PHASE_CHANNELS)
     codes = phases(active, tensor, dram)[0]
-    return _joined(sm.t_ns, [PHASES[int(code)] for code in codes])
+    names = [PHASES[int(code)] for code in codes]
+    if any(name in trace.series for name in POWER):
+        names = _truly_idle(names, _held(power_of(trace), sm.t_ns))
+    return _joined(sm.t_ns, names)
+
+
+def _truly_idle(names: Sequence[str], watts: Values) -> list[str]:
+    """Return ``names``, with ``other`` for what is called idle and draws far more than a rest."""
+    idle = np.array([name == "idle" for name in names])
+    if not idle.any():
+        return list(names)
+    most = FAR * float(np.quantile(watts[idle], 0.1))
+    return [
+        "other" if still and drawn > most else name
+        for name, still, drawn in zip(names, idle, watts, strict=True)
+    ]
 
 
 def _by_level(power: Series) -> list[Mark]:
@@ -66,14 +86,57 @@ def _held(series: Series, t_ns: Times) -> Values:
 
 
 def _joined(t_ns: Times, names: Sequence[str]) -> list[Mark]:
-    """Return runs of one name; a short one is part of the one before."""
-    starts = [i for i in range(len(names)) if i == 0 or names[i] != names[i - 1]]
+    """Return runs of one name, none of them short unless it is work between two rests.
+
+    Short runs that follow one another become one span, named as the work in it that takes the most
+    time. What is short even so joins the span before it, but work never joins a rest: it joins
+    the work that follows, or stays.
+    """
     found: list[Mark] = []
-    for first, last in pairwise([*starts, len(names)]):
-        start, end = int(t_ns[first]), int(t_ns[min(last, len(t_ns) - 1)])
-        name = names[first]
-        if found and (end - start < SHORTEST_S * 1e9 or found[-1].name == name):
-            start, name = found[-1].start_ns, found[-1].name
-            found.pop()
-        found.append(Mark(start_ns=start, end_ns=end, name=name))
+    for one in _pooled(_runs(t_ns, names)):
+        before = found[-1] if found else None
+        if before is not None and (before.name == one.name or _joins(one, before)):
+            found[-1] = _spanning(before, one, before.name)
+        elif before is not None and _short(before) and _joins(before, one):
+            found[-1] = _spanning(before, one, one.name)
+        else:
+            found.append(one)
     return found
+
+
+def _runs(t_ns: Times, names: Sequence[str]) -> list[Mark]:
+    starts = [i for i in range(len(names)) if i == 0 or names[i] != names[i - 1]]
+    return [
+        Mark(start_ns=int(t_ns[first]), end_ns=int(t_ns[min(last, len(t_ns) - 1)]),
+             name=names[first])
+        for first, last in pairwise([*starts, len(names)])
+    ]  # fmt: skip
+
+
+def _pooled(runs: Sequence[Mark]) -> list[Mark]:
+    """Return ``runs``, with short ones that follow one another as one."""
+    found: list[Mark] = []
+    for short, group in groupby(runs, _short):
+        rows = list(group)
+        if not short:
+            found += rows
+            continue
+        spent: Counter[str] = Counter()
+        for one in rows:
+            spent[one.name] += one.end_ns - one.start_ns
+        names = sorted(spent, key=lambda name: (name in QUIET, -spent[name]))
+        found.append(_spanning(rows[0], rows[-1], names[0]))
+    return found
+
+
+def _short(one: Mark) -> bool:
+    return one.end_ns - one.start_ns < SHORTEST_S * 1e9
+
+
+def _joins(one: Mark, other: Mark) -> bool:
+    """Return whether a span is short and may be called what its neighbour is called."""
+    return _short(one) and (one.name in QUIET or other.name not in QUIET)
+
+
+def _spanning(first: Mark, last: Mark, name: str) -> Mark:
+    return Mark(start_ns=first.start_ns, end_ns=last.end_ns, name=name)
