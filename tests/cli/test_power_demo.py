@@ -50,11 +50,13 @@ def test_what_no_sensor_saw_says_so(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_line_is_said_when_it_changes_and_the_rest_are_counted() -> None:
     lines: list[str] = []
     telling = Telling(lines.append)
-    for at_s, words in enumerate(["144 W, idle", "145 W, idle", "143 W, idle", "350 W, inference"]):
+    for at_s, words in enumerate(
+        ["144 W, idle; 9 W, idle", "145 W, idle", "143 W, idle", "350 W, inference"]
+    ):
         telling(Told(float(at_s), words))
     telling.end()
     assert [line.split()[0] for line in lines] == ["0", "and", "3"]
-    assert "2 segments" in lines[1]
+    assert lines[1].endswith("and 2 more alike")
 
 
 @pytest.mark.parametrize("speed", ["-1", "nan", "1e9"])

@@ -267,6 +267,8 @@ def test_power_far_above_a_rest_is_not_idle_whatever_counters_say() -> None:
     series |= dict.fromkeys(("sm_active", "tensor_active", "dram_active"), np.zeros(400))
     given_ = {name: Series(CHANNELS[name], times, value) for name, value in series.items()}
     assert [one.name for one in segments(Trace("x", given_))] == ["idle", "other"]
+    given_["power_instant_w"] = Series(CHANNELS["power_instant_w"], times, np.full(400, 600.0))
+    assert [one.name for one in segments(Trace("NVIDIA H200", given_))] == ["other"]
 
 
 @pytest.mark.parametrize(

@@ -116,7 +116,8 @@ class Telling:
 
     def __call__(self, told: "Told") -> None:
         """Say it, or count it if nothing but the watts has changed."""
-        words = _WATTS.sub("", told.words)
+        parts = _WATTS.sub("", told.words).split("; ")
+        words = "; ".join(dict.fromkeys(parts))
         if words == self._said:
             self._again += 1
             return
@@ -127,7 +128,7 @@ class Telling:
     def end(self) -> None:
         """Say how many segments said the same as the last line."""
         if self._again:
-            self._say(f"           and {self._again} segments that say the same")
+            self._say(f"           and {self._again} more alike")
         self._again = 0
 
 

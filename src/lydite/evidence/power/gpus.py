@@ -61,6 +61,15 @@ GPUS = {row.name: row for row in map(_gpu, _ROWS.strip().splitlines())}
 """By name."""
 
 
+def known(name: str) -> bool:
+    """Return whether ``find`` has a row of that name."""
+    return bool(_matching(name))
+
+
+def _matching(name: str) -> list[Gpu]:
+    return [row for row in GPUS.values() if f"{name} ".startswith(f"{row.name} ")]
+
+
 def find(name: str) -> Gpu:
     """Return the row of the GPU that a driver calls ``name``.
 
@@ -70,7 +79,7 @@ def find(name: str) -> Gpu:
     Raises:
         ConfigurationError: there is no such row.
     """
-    matching = [row for row in GPUS.values() if f"{name} ".startswith(f"{row.name} ")]
+    matching = _matching(name)
     if not matching:
         raise ConfigurationError(f"no GPU is called {name}; there are {', '.join(GPUS)}")
     return max(matching, key=lambda row: len(row.name))

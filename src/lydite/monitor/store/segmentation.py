@@ -11,6 +11,7 @@ from itertools import groupby, pairwise
 import numpy as np
 
 from lydite.errors import FormatError, Reason
+from lydite.evidence.power import gpus
 from lydite.evidence.power.features.model import PHASES, phases
 from lydite.evidence.power.features.table import PHASE_CHANNELS
 from lydite.evidence.power.trace import Series, Times, Trace, Values
@@ -22,6 +23,8 @@ SHORTEST_S = 0.5
 """Shorter runs are taken together, or join a neighbour."""
 QUIET = frozenset({"idle", "low"})
 """Names that no time of work may get, however short its runs are."""
+LOADED = 0.35
+"""Share of the stated power that no rest draws, not even with a model loaded (.25)."""
 FAR = 1.5
 """Power of so many times the rest's is no rest, whatever the counters say."""
 NARROW = 0.1
@@ -55,16 +58,18 @@ def _by_phase(trace: Trace) -> list[Mark]:
     codes = phases(active, tensor, dram)[0]
     names = [PHASES[int(code)] for code in codes]
     if any(name in trace.series for name in POWER):
-        names = _truly_idle(names, _held(power_of(trace), sm.t_ns))
+        names = _truly_idle(names, _held(power_of(trace), sm.t_ns), trace.device)
     return _joined(sm.t_ns, names)
 
 
-def _truly_idle(names: Sequence[str], watts: Values) -> list[str]:
+def _truly_idle(names: Sequence[str], watts: Values, device: str) -> list[str]:
     """Return ``names``, with ``other`` for what is called idle and draws far more than a rest."""
     idle = np.array([name == "idle" for name in names])
     if not idle.any():
         return list(names)
     most = FAR * float(np.quantile(watts[idle], 0.1))
+    if gpus.known(device):
+        most = min(most, LOADED * gpus.find(device).tdp_w)
     return [
         "other" if still and drawn > most else name
         for name, still, drawn in zip(names, idle, watts, strict=True)
