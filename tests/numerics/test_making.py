@@ -93,8 +93,60 @@ def test_merge_show_and_endorse_are_commands(
     keys.create(key)
     endorsed = tmp_path / "endorsed.json"
     words = ["passport", "endorse", str(candidate), "--key", str(key), "--out", str(endorsed)]
-    assert main(words) == 0
+    assert main(words) == 2, "nobody says how its self-check ended"
+    assert main([*words, "--although", "unknown"]) == 0
     assert main(["passport", "show", str(endorsed), "--signer", keys.load(key).public.hex()]) == 0
+
+
+def test_a_candidate_is_endorsed_against_its_self_check_only_by_saying_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stored = ROOT / "data" / "reference" / "passports" / "lydite-small" / "bf16.passport.json"
+    candidate, key, out = tmp_path / "candidate.json", tmp_path / "a.key", tmp_path / "signed.json"
+    candidate.write_bytes(_payload(stored))
+    keys.create(key)
+    words = ["passport", "endorse", str(candidate), "--key", str(key), "--out", str(out)]
+    digest = passports.digest(passports.parse(_payload(stored)))
+
+    def ended(outcome: str, of: str = digest) -> None:
+        report = {"outcome": outcome, "candidate": of, "tier": "warning"}
+        (tmp_path / "report.json").write_text(json.dumps(report))
+
+    ended("outside")
+    assert main(words) == 2
+    assert "is outside" in capsys.readouterr().err
+    assert main([*words, "--although", "underpowered"]) == 2
+    ended("inside", of="another")
+    assert main(words) == 2, "that report is of another candidate"
+    assert not out.exists()
+    ended("outside")
+    assert main([*words, "--although", "outside"]) == 0
+    out.unlink()
+    ended("inside")
+    assert main(words) == 0
+
+
+def test_a_candidate_that_nobody_signed_is_called_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stored = ROOT / "data" / "reference" / "passports" / "lydite-small"
+    candidate, signer = tmp_path / "candidate.json", (stored / "signer.pub").read_text().strip()
+    candidate.write_bytes(_payload(stored / "bf16.passport.json"))
+    out = str(tmp_path / "reference.json")
+    merge = ["passport", "merge", str(candidate), "--name", "x", "--out", out]
+    for words in (merge, ["passport", "show", str(candidate)]):
+        assert main([*words, "--signer", signer]) == 1
+        assert "not signed yet; see `lydite passport endorse`" in capsys.readouterr().err
+
+
+def test_too_few_answers_for_any_passport_are_refused_before_any_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["passport", "make", "--model", str(tmp_path), "--prompts", "none", "--key", "none"]
+    assert main([*words, "--out", str(tmp_path / "x"), "--answers", "20"]) == 2
+    said = capsys.readouterr().err
+    assert "pool-too-small" in said
+    assert "40 at least" in said
 
 
 def _payload(path: Path) -> bytes:

@@ -1,11 +1,13 @@
 """A self-check asks real models, ends when it knows or when its time is up, and names the cause."""
 
 import json
+import socket
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import msgspec
 import pytest
 import torch
 
@@ -19,9 +21,10 @@ from lydite.laboratory.cheats.fronts import close
 from lydite.laboratory.honest import HONEST
 from lydite.messages import passport as passports
 from lydite.messages.passport import Passport
-from lydite.numerics import asking, causes, merging, prompts, selfchecking
+from lydite.numerics import asking, causes, merging, prompts, reporting, selfchecking
 from lydite.numerics.asking import Answer
 from lydite.numerics.prompts import Question
+from lydite.numerics.reporting import Context
 from lydite.numerics.selfchecking import Checked, Limits
 from lydite.numerics.watching import Outcome
 
@@ -170,6 +173,46 @@ def test_the_command_writes_report_page_and_badge(
 
 def test_too_little_time_is_underpowered_and_a_stranger_refused(tmp_path: Path) -> None:
     assert main(command(tmp_path / "out", "--time", "0.001")) == 4
+    said = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert said["reason"] == "underpowered"
+    assert "no time was left after loading" in said["notes"][0]
+    assert "raise --time" in (tmp_path / "out" / "report.md").read_text()
+    assert "numerics: inconclusive" in (tmp_path / "out" / "badge.svg").read_text()
     stranger = command(tmp_path / "other")
     stranger[stranger.index("--signer") + 1] = "00" * 32
     assert main(stranger) == 1
+
+
+def test_a_build_that_is_not_there_is_told_before_models_are_loaded_and_left_in_writing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        url = f"http://127.0.0.1:{free.getsockname()[1]}"
+    loaded: list[object] = []
+    monkeypatch.setattr(TransformersEngine, "load", loaded.append)
+    words = command(tmp_path / "out", "--served", "mine", "--time", "600")
+    assert main([words[0], url, *words[1:]]) == 4
+    assert not loaded
+    assert "is the server up?" in capsys.readouterr().out
+    said = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert (said["reason"], said["answers"], said["candidate"]) == ("unavailable", 0, None)
+    assert "# Self-check" in (tmp_path / "out" / "report.md").read_text()
+    assert "numerics: inconclusive" in (tmp_path / "out" / "badge.svg").read_text()
+
+
+def test_a_directory_with_an_older_report_is_refused_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worked: list[object] = []
+    monkeypatch.setattr(merging, "merge", worked.append)
+    (tmp_path / "report.json").touch()
+    assert main(command(tmp_path)) == 2
+    assert not worked
+
+
+def test_the_level_stands_beside_the_highest_e_value() -> None:
+    scored = Checked(Outcome.UNDERPOWERED, None, 100, (), ())
+    stack = stored("bf16")[0].predicate.stack
+    said = reporting.report(scored, (), Context(stack, LEVEL, [], [], 1.0))
+    page = reporting.markdown(msgspec.structs.replace(said, log10_e=4.569))
+    assert "| highest log10 E | 4.57, outside from 3 on |" in page

@@ -16,7 +16,7 @@ from lydite.auditor.probing.asking import Asker, Style
 from lydite.auditor.probing.budget import Budget, Limits
 from lydite.auditor.probing.line import Manners, Server
 from lydite.cli import audit_pairs, audit_report, audit_target
-from lydite.cli.files import read, write
+from lydite.cli.files import new, read, write
 from lydite.cli.patience import Bar
 from lydite.cli.reports import EXIT_CODES, render
 from lydite.errors import ConfigurationError, FormatError, UnavailableError
@@ -119,10 +119,10 @@ def run(arguments: argparse.Namespace) -> int:
         report = audit_report.unlearnt(error)
     kept["spent"] = {"requests": budget.requests, "tokens": budget.tokens, "cost": budget.cost()}
     report = audit_report.with_spent(report, kept["spent"])
-    kept["report"] = msgspec.to_builtins(report)
-    if arguments.out is not None:
+    kept["report"] = audit_report.record(report, kept["spent"])
+    print(json.dumps(kept["report"]) if arguments.json else render(report), flush=True)
+    if arguments.out is not None:  # after the verdict, which a full disk must not hide
         write(arguments.out, json.dumps(kept, sort_keys=True).encode() + b"\n")
-    print(json.dumps(kept["report"]) if arguments.json else render(report))
     return report.tier.exit_code
 
 
@@ -233,6 +233,9 @@ def _pairs(given: list[str], option: str) -> list[tuple[str, str]]:
 
 
 def _check(arguments: argparse.Namespace) -> None:
+    for path in (arguments.out, arguments.save_baseline):
+        if path is not None:
+            new(path)
     if not 1e-9 <= arguments.alpha <= 0.5:
         raise ConfigurationError("--alpha lies between 1e-9 and 0.5")
     if not (arguments.temperature == 0.0 or 0.1 <= arguments.temperature <= 2.0):

@@ -9,7 +9,7 @@ import torch
 from lydite.appraisal.references import covers
 from lydite.auditor.probing.weighing import Question
 from lydite.cli.files import read_message
-from lydite.cli.passport import signers
+from lydite.cli.passport import signed, signers
 from lydite.cli.patience import before_hashing
 from lydite.engines.codec import DirectoryCodec
 from lydite.engines.protocol import Engine
@@ -68,7 +68,7 @@ def _covers(reference: tokens.Reference, said: str | None) -> bool:
 def _reference(arguments: argparse.Namespace) -> tokens.Reference | None:
     """Return the Reference Value that is named, or that the named passports make together."""
     if arguments.passport:
-        envelopes = [read_message(path) for path in arguments.passport]
+        envelopes = [signed(path) for path in arguments.passport]
         honest = merging.accept(envelopes, signers(arguments.signer), int(time.time() * 1000))
         return merging.merge(honest, (), "passports", arguments.alpha).reference
     if arguments.reference is None:

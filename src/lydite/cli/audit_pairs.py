@@ -4,7 +4,7 @@ import argparse
 import collections
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -16,7 +16,8 @@ from lydite.auditor.probing.baseline import Baseline
 from lydite.auditor.probing.comparing import Comparison, Observation, Pair, Sides
 from lydite.cli.audit_report import LIMITS
 from lydite.cli.files import read, write
-from lydite.errors import ConfigurationError, Reason
+from lydite.cli.patience import Bar
+from lydite.errors import Reason
 from lydite.evidence.endpoint.reference import GENERIC, KIND
 from lydite.messages.audit import Skip
 from lydite.messages.tier import Tier
@@ -27,6 +28,7 @@ _CAVEATS = (
     "anything beyond the first token of an answer",
 )
 Outcome = tuple[Report, dict[str, Any]]
+One = TypeVar("One")
 
 
 def style(arguments: argparse.Namespace, name: str) -> Style:
@@ -70,18 +72,12 @@ def against_past(arguments: argparse.Namespace, ours: Asker) -> Outcome:
 
 
 def save(arguments: argparse.Namespace, ours: Asker, salt: bytes) -> Outcome:
-    """Ask an endpoint, and keep what it says for later.
-
-    Raises:
-        ConfigurationError: the file exists.
-    """
+    """Ask an endpoint, and keep what it says for later."""
     path: Path = arguments.save_baseline
-    if path.exists():
-        raise ConfigurationError(f"{path} exists; name a new file")
     chosen = prompts.probes(salt, arguments.probes)
     tracked = bool(ours.settle(iter(chosen))[0].reported)
     asked = ours.all(comparing.rounds(chosen, arguments.max_requests), arguments.concurrency)
-    seen = list(_observed(asked, tracked))
+    seen = list(_told(_observed(asked, tracked), arguments.max_requests))
     kept = Baseline(
         model=ours.style.model,
         prompts=tuple(one["messages"][0]["content"] for one in chosen),
@@ -91,8 +87,18 @@ def save(arguments: argparse.Namespace, ours: Asker, salt: bytes) -> Outcome:
     write(path, baselines.encode(kept))
     taught = sum(one is not None for one in kept.observations)
     fact = Fact(name="baseline", value=f"{taught} first tokens, {len(chosen)} prompts, in {path}")
-    report = Report(tier=Tier.NONE, reason=Reason.RECORDED, facts=(fact,), caveats=_CAVEATS)
-    return msgspec.structs.replace(report, skipped=_skips(seen)), {}
+    report = Report(
+        tier=Tier.NONE,
+        reason=Reason.RECORDED,
+        headline="baseline saved",
+        detail="nothing is judged yet; compare with --baseline later",
+        audited=len(seen),
+        scored=taught,
+        facts=(fact,),
+        skipped=_skips(seen),
+        caveats=_CAVEATS,
+    )
+    return report, {}
 
 
 def _observed(asked: Iterator[Asked], tracked: bool) -> Iterator[Observation | Reason]:
@@ -107,7 +113,7 @@ def _compared(
 ) -> Outcome:
     pairs: list[Pair] = []
     taught: list[Pair | Reason] = []
-    for number, (ours, theirs) in enumerate(both):
+    for number, (ours, theirs) in enumerate(_told(both, arguments.max_requests)):
         one = comparing.pair(number % prompts_asked, ours, theirs)
         taught.append(one)
         if isinstance(one, Pair):
@@ -116,6 +122,17 @@ def _compared(
     found = comparing.as_far_as_taught(found, taught)
     report = _report(found, _skips(taught), len(taught))
     return report, {"comparison": msgspec.to_builtins(found), "pairs": msgspec.to_builtins(pairs)}
+
+
+def _told(asked: Iterator[One], whole: int) -> Iterator[One]:
+    """Pass on what comes, and say meanwhile how much came."""
+    bar = Bar(whole)
+    try:
+        for count, one in enumerate(asked, 1):
+            bar.show(count, f"{count} of at most {whole} answers")
+            yield one
+    finally:
+        bar.end()
 
 
 def _report(found: Comparison, skipped: tuple[Skip, ...], asked: int) -> Report:

@@ -81,6 +81,14 @@ def with_spent(report: Report, spent: Mapping[str, Any]) -> Report:
     return msgspec.structs.replace(report, facts=(*report.facts, Fact(name="spent", value=words)))
 
 
+def record(report: Report, spent: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the report ready for JSON, with its numbers as such; what is unknown is left out."""
+    known: dict[str, Any] = msgspec.to_builtins(report)
+    counts = {"answers": known.pop("audited"), "weighed": known.pop("scored")}
+    known = {name: value for name, value in known.items() if value != ""}
+    return {"headline": report.tier.words, **known, **counts, "spent": dict(spent)}
+
+
 def _ways(tokens: str, masked: int) -> str:
     words = {
         "named": "those that the answers name",

@@ -53,6 +53,20 @@ def write(path: Path, content: bytes, *, secret: bool = False) -> Path:
     return path
 
 
+def new(path: Path) -> Path:
+    """Return ``path`` if a file can be made there: to be asked before long work, not after it.
+
+    Raises:
+        ConfigurationError: it exists, or its directory is none or not ours to write.
+    """
+    if path.exists() or path.is_symlink():
+        raise ConfigurationError(f"{path} exists; name a new file")
+    above = next(each for each in path.absolute().parents if each.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise ConfigurationError(f"cannot write {path}: {above} is no directory of ours")
+    return path
+
+
 @contextlib.contextmanager
 def new_directory(directory: Path) -> Iterator[Path]:
     """Yield a place to fill, which becomes ``directory`` at the end, or vanishes with an error.

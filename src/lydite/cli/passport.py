@@ -7,10 +7,12 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
+
 from lydite.cli import passport_tables as tables
-from lydite.cli.files import read_message, write
+from lydite.cli.files import new, read, read_message, write
 from lydite.cli.patience import Bar
-from lydite.errors import ConfigurationError, UnavailableError
+from lydite.errors import ConfigurationError, FormatError, LyditeError, UnavailableError
 from lydite.messages import passport as passports
 from lydite.messages.canonical import encode
 from lydite.messages.declaration import SAMPLERS
@@ -19,6 +21,11 @@ from lydite.numerics import merging, sketch_merging
 from lydite.signing import keys
 from lydite.signing.dsse import KeyId, PublicKey, key_id, open_envelope
 from lydite.signing.keys import sign_envelope
+
+REPORT = "report.json"
+"""What a self-check writes beside the candidate that it leaves."""
+_UNKNOWN = "unknown"
+_DOUBTFUL = ("outside", "underpowered", _UNKNOWN)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -31,6 +38,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     endorse.add_argument("candidate", type=Path, metavar="CANDIDATE", help="an unsigned passport")
     endorse.add_argument("--key", type=Path, required=True, help="of a verifier: who stands for it")
     endorse.add_argument("--out", type=Path, required=True, help="a new file to write")
+    endorse.add_argument(
+        "--although",
+        choices=_DOUBTFUL,
+        help=f"sign what a self-check found to be so, or what has no {REPORT} beside it",
+    )
     endorse.add_argument("--json", action="store_true", help="print one JSON object")
 
 
@@ -53,6 +65,20 @@ def signers(public_keys: Sequence[str]) -> dict[KeyId, PublicKey]:
     if any(len(key) != 32 for key in raw):
         raise ConfigurationError("a signer's key has 32 bytes, 64 hexadecimal digits")
     return {key_id(key): key for key in raw}
+
+
+def signed(path: Path) -> bytes:
+    """Return the envelope in a file.
+
+    Raises:
+        FormatError: it holds a candidate, which nobody has signed.
+    """
+    content = read_message(path)
+    try:
+        passports.parse(content)
+    except LyditeError:  # as it should be: an envelope, which whoever opens it checks
+        return content
+    raise FormatError(f"{path} is not signed yet; see `lydite passport endorse`")
 
 
 def add_stack(parser: argparse.ArgumentParser) -> None:
@@ -138,6 +164,7 @@ def _show(parser: argparse.ArgumentParser) -> None:
 def _run_make(arguments: argparse.Namespace) -> int:
     from lydite.cli import passport_making
 
+    new(arguments.out)
     bar = Bar(arguments.answers)
     try:
         made = passport_making.made(
@@ -145,8 +172,7 @@ def _run_make(arguments: argparse.Namespace) -> int:
         )
     finally:
         bar.end()
-    signed = sign_envelope(encode(made), keys.load(arguments.key))
-    write(arguments.out, signed + b"\n")
+    write(arguments.out, sign_envelope(encode(made), keys.load(arguments.key)) + b"\n")
     _print(arguments, tables.described([made]), f"{tables.table([made])}\n{arguments.out}")
     return 0
 
@@ -154,9 +180,11 @@ def _run_make(arguments: argparse.Namespace) -> int:
 def _run_merge(arguments: argparse.Namespace) -> int:
     accepted, now_ms = signers(arguments.signer), int(time.time() * 1000)
     honest, cheats = (
-        merging.accept(map(read_message, paths), accepted, now_ms)
+        merging.accept(map(signed, paths), accepted, now_ms)
         for paths in (arguments.passports, arguments.against)
     )
+    for path in filter(None, (arguments.out, arguments.sketch_out)):
+        new(path)
     merged = merging.merge(honest, cheats, arguments.name, arguments.level)
     sketched = sketch_merging.merge(honest, cheats, arguments.name, arguments.level)
     if arguments.sketch_out is not None and sketched.reference is None:
@@ -189,10 +217,37 @@ def _run_show(arguments: argparse.Namespace) -> int:
 def _run_endorse(arguments: argparse.Namespace) -> int:
     candidate = passports.parse(read_message(arguments.candidate))
     passports.check_current(candidate, int(time.time() * 1000))
-    signed = sign_envelope(encode(candidate), keys.load(arguments.key))
-    write(arguments.out, signed + b"\n")
+    outcome = _outcome(arguments.candidate, candidate)
+    if outcome not in ("inside", arguments.although):
+        raise ConfigurationError(
+            f"the outcome of the self-check that left {arguments.candidate} is {outcome}: measure "
+            f"that stack yourself, then sign this with --although {outcome}"
+        )
+    content = sign_envelope(encode(candidate), keys.load(arguments.key))
+    write(arguments.out, content + b"\n")
+    print(f"lydite: signed what a self-check found to be {outcome}", file=sys.stderr)
     _print(arguments, tables.described([candidate]), str(arguments.out))
     return 0
+
+
+def _outcome(path: Path, candidate: Passport) -> str:
+    """Return what the report beside a candidate says of it; unknown if that is of another."""
+    beside = path.with_name(REPORT)
+    if not beside.exists():
+        return _UNKNOWN
+    try:
+        said = msgspec.json.decode(read(beside), type=_Said)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _UNKNOWN
+    about_it = said.candidate == passports.digest(candidate)
+    return said.outcome if about_it and said.outcome in ("inside", *_DOUBTFUL) else _UNKNOWN
+
+
+class _Said(msgspec.Struct, frozen=True, kw_only=True):
+    """What counts here of a self-check's report."""
+
+    outcome: str
+    candidate: str | None = None
 
 
 def _opened(path: Path, accepted: Sequence[str]) -> Passport:
@@ -201,10 +256,9 @@ def _opened(path: Path, accepted: Sequence[str]) -> Passport:
     Raises:
         FormatError, VerificationError: it is none, or not signed by one of them.
     """
-    content = read_message(path)
     if accepted:
-        return passports.parse(open_envelope(content, signers(accepted), ()))
-    return passports.parse(tables.payload(content))
+        return passports.parse(open_envelope(signed(path), signers(accepted), ()))
+    return passports.parse(tables.payload(read_message(path)))
 
 
 def _print(arguments: argparse.Namespace, content: object, text: str) -> None:

@@ -12,7 +12,7 @@ from lydite.engines import sketching
 from lydite.engines.sketching import Sketcher
 from lydite.engines.transformers_engine import Dtype, TransformersEngine
 from lydite.engines.weights import measure
-from lydite.errors import ConfigurationError
+from lydite.errors import ConfigurationError, Reason
 from lydite.evidence.activations.reference import Reference as Sketches
 from lydite.laboratory.cheats import CHEATS, Workshop
 from lydite.messages import passport as passports
@@ -24,10 +24,13 @@ from lydite.numerics.local import Way, start
 from lydite.numerics.measuring import Compare, Measured, Subjects
 from lydite.numerics.prompts import SAMPLINGS, Question
 from lydite.numerics.scoring import Difference
+from lydite.numerics.watching import LEAST_ANSWERS
 from lydite.numerics.web import Server
+from lydite.statistics.conformal import pool_needed
 
 Tell = Callable[[int], None]
 _DAY_MS = 86_400_000
+_LEVEL, _STRICT = 1e-3, 1e-4
 SMALLER = "lydite-small"
 """Beside the declared model: what a cheat serves that serves a smaller one."""
 
@@ -39,6 +42,12 @@ def made(arguments: argparse.Namespace, tell: Tell) -> Passport:
         ConfigurationError: the arguments contradict each other, or name what is not there.
         UnavailableError: the stack does not answer, or there are too few answers.
     """
+    if arguments.cheat is None and arguments.answers < LEAST_ANSWERS:
+        raise ConfigurationError(
+            f"--answers {arguments.answers}: a passport takes {LEAST_ANSWERS} at least; merging "
+            f"takes {pool_needed(_LEVEL)} for {_LEVEL:g}, {pool_needed(_STRICT)} for {_STRICT:g}",
+            Reason.POOL_TOO_SMALL,
+        )
     known, root = prompts.read(arguments.prompts), measure(arguments.model).root
     sketcher = _sketcher(arguments, root)
     inner = sketcher is not None and bool(sketcher.spec.inner_deltas)

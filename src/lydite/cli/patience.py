@@ -1,9 +1,11 @@
-"""Says before long work how much there is, and meanwhile how far it is, where somebody looks.
+"""Says before long work how much there is, and meanwhile how far it is: to a log now and then.
 
 Does none of it.
 """
 
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from lydite.engines.weights import files_of
@@ -11,6 +13,8 @@ from lydite.engines.weights import files_of
 _WIDTH = 30
 LONG_BYTES = 2_000_000_000
 """What takes seconds to read and to hash."""
+EVERY_S = 10.0
+"""How often a log is told that the work goes on."""
 
 
 def before_hashing(directory: Path) -> None:
@@ -25,18 +29,21 @@ def before_hashing(directory: Path) -> None:
 
 
 class Bar:
-    """A bar on stderr that fills, with a word beside it; nothing where nobody looks."""
+    """A bar on stderr that fills, with a word beside it; in a log, a line every ten seconds."""
 
-    def __init__(self, whole: int) -> None:
+    def __init__(self, whole: int, clock: Callable[[], float] = time.monotonic) -> None:
         """Take how much there is; show nothing yet."""
         self._whole, self._shown = max(whole, 1), ""
-        self._watched = sys.stderr.isatty()
+        self._watched, self._clock, self._said_s = sys.stderr.isatty(), clock, clock()
 
     def show(self, done: int, words: str) -> None:
         """Show how much is done, at most all of it, if that looks other than before."""
+        if not self._watched:
+            self._log(words)
+            return
         filled = _WIDTH * min(done, self._whole) // self._whole
         line = f"[{'#' * filled}{'.' * (_WIDTH - filled)}] {words}"
-        if self._watched and line != self._shown:
+        if line != self._shown:
             print(f"\r{line.ljust(len(self._shown))}", end="", file=sys.stderr, flush=True)
             self._shown = line
 
@@ -45,3 +52,8 @@ class Bar:
         if self._shown:
             print(file=sys.stderr)
             self._shown = ""
+
+    def _log(self, words: str) -> None:
+        if self._clock() - self._said_s >= EVERY_S:
+            print(words, file=sys.stderr, flush=True)
+            self._said_s = self._clock()

@@ -4,8 +4,8 @@ import argparse
 import time
 from pathlib import Path
 
-from lydite.cli.files import read_message, write
-from lydite.cli.passport import add_stack, signers
+from lydite.cli.files import new, write
+from lydite.cli.passport import REPORT, add_stack, signed, signers
 from lydite.errors import ConfigurationError
 from lydite.messages.canonical import encode
 from lydite.numerics import merging
@@ -50,9 +50,12 @@ def run(arguments: argparse.Namespace) -> int:
     started_s = time.monotonic()
     if arguments.time <= 0:
         raise ConfigurationError("a self-check needs some time")
+    if arguments.out is not None:
+        for name in (REPORT, "report.md", "badge.svg", "candidate.json"):
+            new(arguments.out / name)
     accepted, now_ms = signers(arguments.signer), int(time.time() * 1000)
     honest, cheats = (
-        merging.accept(map(read_message, paths), accepted, now_ms)
+        merging.accept(map(signed, paths), accepted, now_ms)
         for paths in (arguments.passport, arguments.against)
     )
     merging.check_together([*honest, *cheats])
@@ -63,14 +66,14 @@ def run(arguments: argparse.Namespace) -> int:
     said, candidate = running.checked(
         arguments, honest, [merged.reference for merged in alone], started_s
     )
-    if arguments.out is not None:
-        write(arguments.out / "report.json", running.spelling(said) + b"\n")
-        write(arguments.out / "report.md", reporting.markdown(said).encode())
-        write(arguments.out / "badge.svg", reporting.badge(said.outcome).encode())
-        if candidate is not None:
-            write(arguments.out / "candidate.json", encode(candidate) + b"\n")
     if arguments.json:
         print(running.spelling(said).decode())
     else:
         print("\n".join([reporting.headline(said), *running.lines(said)]))
+    if arguments.out is not None:
+        write(arguments.out / REPORT, running.spelling(said) + b"\n")
+        write(arguments.out / "report.md", reporting.markdown(said).encode())
+        write(arguments.out / "badge.svg", reporting.badge(said).encode())
+        if candidate is not None:
+            write(arguments.out / "candidate.json", encode(candidate) + b"\n")
     return said.outcome.tier.exit_code

@@ -4,15 +4,14 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import msgspec
 
 from lydite.cli.passport_making import server_stack, timestamp, way_of, workshop_of
-from lydite.engines.protocol import Engine
+from lydite.cli.patience import Bar
 from lydite.engines.transformers_engine import TransformersEngine
 from lydite.engines.weights import measure
-from lydite.errors import ConfigurationError, LyditeError
+from lydite.errors import ConfigurationError, LyditeError, Reason, UnavailableError
 from lydite.evidence.tokens import reference as tokens
 from lydite.evidence.tokens.reference import Reference
 from lydite.laboratory.cheats import CHEATS
@@ -35,14 +34,6 @@ _RESERVE = 0.15
 _VALID_MS = 90 * 86_400_000
 
 
-class Build(NamedTuple):
-    """What is checked: how to ask it, what it is, and what to end afterwards."""
-
-    ask: Ask
-    stack: Stack
-    engine: Engine | None
-
-
 def checked(
     arguments: argparse.Namespace,
     accepted: Sequence[Passport],
@@ -51,34 +42,33 @@ def checked(
 ) -> tuple[Report, Passport | None]:
     """Return the report on a build, and a candidate passport of it if it could be measured.
 
+    A build that gives no answer, or none in time, ends in a report that says so.
+
     Raises:
         ConfigurationError: other weights than the passports are for, or no such build.
-        UnavailableError: the build does not answer at all.
+        FormatError: no prompts.
     """
-    until_s = started_s + (1 - _RESERVE) * arguments.time
-    root = measure(arguments.model).root
-    expected = references[0].weights_root
-    if root != expected:
-        raise ConfigurationError(
-            f"{arguments.model} has weights {root[:16]}, the passports are for {expected[:16]}"
-        )
     known = prompts.read(arguments.prompts)
-    auditor = TransformersEngine.load(arguments.model, "fp32", 1)
-    asked = prompts.questions(known, auditor.codec, auditor.context_length, arguments.answers)
-    build = _build(arguments, until_s)
-    limits = Limits(until_s, arguments.level, arguments.batch)
-    found = selfchecking.check(auditor, build.ask, asked, references, limits, _tell)
-    outside = found.outcome is Outcome.OUTSIDE
-    context = Context(
-        stack=build.stack,
+    about = Context(
+        stack=_stack(arguments),
         level=arguments.level,
         passports=[passports.digest(each) for each in accepted],
         references=[tokens.digest(reference) for reference in references],
-        took_s=time.monotonic() - started_s,
+        took_s=0.0,
     )
+    try:
+        found = _found(arguments, references, known, started_s)
+    except ConfigurationError:
+        raise
+    except LyditeError as error:  # nothing was learnt; CI is told where it looks for the outcome
+        return reporting.unlearnt(error, _timed(about, started_s)), None
+    outside = found.outcome is Outcome.OUTSIDE
     likely = causes.likely(found.scored, accepted) if outside else ()
-    said = reporting.report(found, likely, context)
-    return said, _candidate(arguments, found, build.stack, known, root)
+    said = reporting.report(found, likely, _timed(about, started_s))
+    candidate = _candidate(arguments, found, about.stack, known, references[0].weights_root)
+    if candidate is None:
+        return said, None
+    return msgspec.structs.replace(said, candidate=passports.digest(candidate)), candidate
 
 
 def spelling(said: Report) -> bytes:
@@ -97,18 +87,67 @@ def lines(said: Report) -> list[str]:
     ]
 
 
-def _build(arguments: argparse.Namespace, until_s: float) -> Build:
+def _found(
+    arguments: argparse.Namespace,
+    references: Sequence[Reference],
+    known: Prompts,
+    started_s: float,
+) -> Checked:
+    """Ask the build, which is there before any model is loaded, for as long as there is time."""
+    until_s = started_s + (1 - _RESERVE) * arguments.time
+    _check_time(started_s, until_s)
+    server = None
     if arguments.server is not None:
         server = Server(arguments.server, arguments.served, until_s=until_s)
-        return Build(asking.remote(server, arguments.batch), server_stack(arguments), None)
-    way = way_of(arguments)
-    if arguments.plant is not None:
-        if arguments.plant not in CHEATS:
-            raise ConfigurationError(f"--plant is one of {', '.join(sorted(CHEATS))}")
-        planted = CHEATS[arguments.plant](workshop_of(arguments.model))
-        return Build(asking.in_process(planted, tapped=False), way.stack(), planted)
-    local = start(arguments.model, way)
-    return Build(asking.in_process(local.engine, tapped=False), way.stack(), local.engine)
+        server.reach()
+    root, expected = measure(arguments.model).root, references[0].weights_root
+    if root != expected:
+        raise ConfigurationError(
+            f"{arguments.model} has weights {root[:16]}, the passports are for {expected[:16]}"
+        )
+    auditor = TransformersEngine.load(arguments.model, "fp32", 1)
+    asked = prompts.questions(known, auditor.codec, auditor.context_length, arguments.answers)
+    ask = _local(arguments) if server is None else asking.remote(server, arguments.batch)
+    _check_time(started_s, until_s)
+    limits, bar = Limits(until_s, arguments.level, arguments.batch), Bar(len(asked))
+    try:
+        return selfchecking.check(
+            auditor,
+            ask,
+            asked,
+            references,
+            limits,
+            lambda done: bar.show(done, f"{done} of at most {len(asked)} answers scored"),
+        )
+    finally:
+        bar.end()
+
+
+def _check_time(started_s: float, until_s: float) -> None:
+    now_s = time.monotonic()
+    if now_s >= until_s:
+        raise UnavailableError(
+            f"no time was left after loading for {now_s - started_s:.0f} s; raise --time",
+            Reason.UNDERPOWERED,
+        )
+
+
+def _stack(arguments: argparse.Namespace) -> Stack:
+    return way_of(arguments).stack() if arguments.server is None else server_stack(arguments)
+
+
+def _timed(about: Context, started_s: float) -> Context:
+    return about._replace(took_s=time.monotonic() - started_s)
+
+
+def _local(arguments: argparse.Namespace) -> Ask:
+    """Return how the build in this process is asked: the model, or a regression of it."""
+    if arguments.plant is None:
+        return asking.in_process(start(arguments.model, way_of(arguments)).engine, tapped=False)
+    if arguments.plant not in CHEATS:
+        raise ConfigurationError(f"--plant is one of {', '.join(sorted(CHEATS))}")
+    planted = CHEATS[arguments.plant](workshop_of(arguments.model))
+    return asking.in_process(planted, tapped=False)
 
 
 def _candidate(
@@ -130,8 +169,3 @@ def _candidate(
         sys.stderr.write(f"lydite: no candidate passport: {error}\n")
         return None
     return measuring.passport(said)
-
-
-def _tell(done: int) -> None:
-    if sys.stderr.isatty():
-        sys.stderr.write(f"\r{done} answers scored")

@@ -186,7 +186,8 @@ def _check_pools(honest: Sequence[Passport], needed: int) -> None:
         if whole < needed:
             raise UnavailableError(
                 f"passport of {passports.name_of(said.stack)}: {whole} answers of "
-                f"{passports.TOKENS} tokens; this level takes {needed}",
+                f"{passports.TOKENS} tokens; this level takes {needed}: "
+                f"see `lydite passport make --answers {needed}`",
                 Reason.POOL_TOO_SMALL,
             )
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from lydite.errors import Reason
+from lydite.errors import LyditeError, Reason
 from lydite.messages.stack import Stack
 from lydite.numerics.causes import Cause
 from lydite.numerics.selfchecking import Checked
@@ -50,6 +50,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     references: tuple[str, ...]
     took_s: float
     notes: tuple[str, ...]
+    candidate: str | None = None
+    """Digest of the candidate passport that was written beside this, if any was."""
     caveats: tuple[str, ...] = CAVEATS
 
 
@@ -103,8 +105,16 @@ def report(checked: Checked, causes: Sequence[Cause], about: Context) -> Report:
     )
 
 
+def unlearnt(error: LyditeError, about: Context) -> Report:
+    """Return the report on a build of which nothing was learnt, and why."""
+    nothing = Checked(Outcome.UNDERPOWERED, None, None, (), (str(error),))
+    return msgspec.structs.replace(report(nothing, (), about), reason=error.reason.value)
+
+
 def headline(said: Report) -> str:
     """Return the outcome in one line."""
+    if not said.answers and said.notes:
+        return f"inconclusive: {said.notes[0]}"
     if said.outcome is Outcome.INSIDE:
         return f"inside: {said.tokens} tokens as the accepted passports give them"
     if said.outcome is Outcome.UNDERPOWERED:
@@ -135,7 +145,7 @@ def markdown(said: Report) -> str:
         f"| level | {said.level:g}: how probable this would be on an accepted stack |",
         f"| answers, tokens | {said.answers}, {said.tokens} |",
         f"| tokens that tell another stack | {said.tokens_needed} |",
-        f"| highest log10 E | {said.log10_e} of {-math.log10(said.level):g} |",
+        f"| highest log10 E | {said.log10_e:.2f}, outside from {-math.log10(said.level):.3g} on |",
         f"| took | {said.took_s} s |",
         "",
         "| score | log10 E |",
@@ -152,16 +162,16 @@ def markdown(said: Report) -> str:
     return "\n".join(lines)
 
 
-def badge(outcome: Outcome) -> str:
+def badge(said: Report) -> str:
     """Return a badge, as SVG."""
-    left, right = "numerics", outcome.value
+    left, right = "numerics", said.outcome.value if said.answers else "inconclusive"
     widths = [round(_LETTER * len(word)) + 2 * _PADDING for word in (left, right)]
     whole = sum(widths)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{whole}" height="20" role="img" '
         f'aria-label="{left}: {right}"><title>{left}: {right}</title>'
         f'<rect width="{widths[0]}" height="20" fill="#444444"/>'
-        f'<rect x="{widths[0]}" width="{widths[1]}" height="20" fill="{_COLOURS[outcome]}"/>'
+        f'<rect x="{widths[0]}" width="{widths[1]}" height="20" fill="{_COLOURS[said.outcome]}"/>'
         '<g fill="#ffffff" font-family="Verdana,DejaVu Sans,sans-serif" font-size="11" '
         'text-anchor="middle">'
         f'<text x="{widths[0] / 2:g}" y="14">{left}</text>'

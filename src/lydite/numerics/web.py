@@ -18,6 +18,8 @@ import msgspec
 from lydite.errors import ConfigurationError, FormatError, UnavailableError
 
 MAX_ANSWER_BYTES: Final = 8 << 20
+_LEAST_S: Final = 0.1
+"""What a connection may take, however little time is left."""
 _KINDS: Final = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}
 
 
@@ -68,6 +70,23 @@ class Server:
             UnavailableError: there is none in time, it is too long, or an error.
         """
         return self._call("POST", path, body, headers)
+
+    def reach(self) -> None:
+        """Find out whether anything listens there; what it says is asked later.
+
+        Raises:
+            UnavailableError: nothing does.
+        """
+        left_s = min(self._timeout_s, self._until_s - time.monotonic())
+        connection = self._kind(self._host, self._port, timeout=max(left_s, _LEAST_S))
+        try:
+            connection.connect()
+        except (OSError, ValueError) as error:
+            why = error.strerror if isinstance(error, OSError) else None
+            why = why or type(error).__name__
+            raise UnavailableError(f"{self.url}: {why}; is the server up?") from None
+        finally:
+            connection.close()
 
     def _only(self) -> str:
         try:
