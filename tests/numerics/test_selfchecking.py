@@ -196,7 +196,7 @@ def test_a_build_that_is_not_there_is_told_before_models_are_loaded_and_left_in_
     assert "is the server up?" in capsys.readouterr().out
     said = json.loads((tmp_path / "out" / "report.json").read_text())
     assert (said["reason"], said["answers"], said["candidate"]) == ("unavailable", 0, None)
-    assert "# Self-check" in (tmp_path / "out" / "report.md").read_text()
+    assert "# Self-check: inconclusive" in (tmp_path / "out" / "report.md").read_text()
     assert "numerics: inconclusive" in (tmp_path / "out" / "badge.svg").read_text()
 
 

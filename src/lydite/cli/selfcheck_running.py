@@ -77,7 +77,9 @@ def spelling(said: Report) -> bytes:
 
 
 def lines(said: Report) -> list[str]:
-    """Return what a person reads below the headline."""
+    """Return what a person reads below the headline, which says why nothing was learnt."""
+    if not said.answers:
+        return [f"  no answer in {said.took_s} s"]
     scores = ", ".join(f"{name} {value:+.2f}" for name, value in said.channels.items())
     return [
         f"  log10 E {said.log10_e:+.2f} at its highest: {scores}",

@@ -135,7 +135,7 @@ def markdown(said: Report) -> str:
     words = said.stack
     stack = (words.engine, words.version, words.dtype, words.kernels, words.architecture)
     lines = [
-        f"# Self-check: {said.outcome.value}",
+        f"# Self-check: {_word(said)}",
         "",
         f"{headline(said)}.",
         "",
@@ -162,9 +162,14 @@ def markdown(said: Report) -> str:
     return "\n".join(lines)
 
 
+def _word(said: Report) -> str:
+    """Return the outcome, and another word where there was nothing to judge by."""
+    return said.outcome.value if said.answers else "inconclusive"
+
+
 def badge(said: Report) -> str:
     """Return a badge, as SVG."""
-    left, right = "numerics", said.outcome.value if said.answers else "inconclusive"
+    left, right = "numerics", _word(said)
     widths = [round(_LETTER * len(word)) + 2 * _PADDING for word in (left, right)]
     whole = sum(widths)
     return (
