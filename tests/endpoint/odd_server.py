@@ -31,8 +31,12 @@ def answer(**changes: Any) -> Said:
 
 
 @contextmanager
-def serving(script: Script) -> Iterator[str]:
-    """Serve ``script``, which is given each request's JSON, until the context is left."""
+def serving(script: Script, sent: list[tuple[str | None, ...]] | None = None) -> Iterator[str]:
+    """Serve ``script``, which is given each request's JSON, until the context is left.
+
+    ``sent`` is given the key and our own headers of every request.
+    """
+    kept = [] if sent is None else sent
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -43,6 +47,8 @@ def serving(script: Script) -> Iterator[str]:
             self._say(script(asked))
 
         def _say(self, said: Said) -> None:
+            names = ("Authorization", "X-Ours", "X-Theirs")
+            kept.append(tuple(self.headers.get(name) for name in names))
             self.send_response(said.status)
             self.send_header("Content-Type", said.kind)
             if not said.endless:

@@ -16,6 +16,7 @@ from typing import Final, NamedTuple, Protocol
 from lydite.auditor.ledger import Ledger
 from lydite.auditor.refusals import timestamp
 from lydite.errors import ConfigurationError, LyditeError, Reason, UnavailableError
+from lydite.errors.quoting import shown
 from lydite.messages import alarm
 from lydite.messages.alarm import Action, Alarm, Mode, Predicate, Stage, Weight
 from lydite.messages.canonical import encode
@@ -181,7 +182,7 @@ def webhook(url: str, timeout_s: float = 5.0) -> Callable[[bytes], None]:
     """
     parts = urllib.parse.urlsplit(url)
     if parts.scheme != "http" or parts.hostname not in _LOOPBACK:
-        raise ConfigurationError(f"alarm URL {url!r}: only http on this machine is taken")
+        raise ConfigurationError(f"alarm URL {shown(url)!r}: only http on this machine is taken")
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
     def hear(spelt: bytes) -> None:
@@ -191,7 +192,7 @@ def webhook(url: str, timeout_s: float = 5.0) -> Callable[[bytes], None]:
             with opener.open(request, timeout=timeout_s):
                 pass
         except (OSError, ValueError) as error:
-            raise UnavailableError(f"alarm URL {url}: {error}") from error
+            raise UnavailableError(f"alarm URL {shown(url)}: {error}") from error
 
     return hear
 

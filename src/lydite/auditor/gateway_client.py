@@ -11,7 +11,7 @@ from typing import Annotated, Final, Protocol
 import msgspec
 
 from lydite.auditor.lines import connected
-from lydite.errors import ConfigurationError, FormatError, Reason, UnavailableError
+from lydite.errors import ConfigurationError, FormatError, Reason, UnavailableError, quoting
 from lydite.evidence.egress.claims import Outflow
 from lydite.messages import opening
 from lydite.messages.canonical import SAFE_INTEGER, UNREADABLE, decode
@@ -73,10 +73,14 @@ class GatewayClient:
             port = parts.port
             (parts.hostname or "").encode("idna")
         except ValueError as error:
-            raise ConfigurationError(f"gateway URL {url!r}: {error}") from error
+            raise ConfigurationError(
+                f"gateway URL {quoting.shown(url)!r}: {quoting.why(url, error)}"
+            ) from None
         if parts.scheme not in _SCHEMES or not parts.hostname:
-            raise ConfigurationError(f"gateway URL {url!r} is not http(s)://HOST[:PORT]")
-        self.url = url.rstrip("/")
+            raise ConfigurationError(
+                f"gateway URL {quoting.shown(url)!r} is not http(s)://HOST[:PORT]"
+            )
+        self.url = quoting.shown(url).rstrip("/")
         if not (token.isascii() and token.isprintable()):
             raise ConfigurationError("the gateway's token is not printable ASCII")
         self._secure = parts.scheme == "https"

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple, Self
 
 import h11
 
-from lydite.errors import ConfigurationError, Reason, UnavailableError
+from lydite.errors import ConfigurationError, Reason, UnavailableError, quoting
 
 Field = tuple[bytes, bytes]
 
@@ -40,9 +40,13 @@ class Address(NamedTuple):
             parts = urllib.parse.urlsplit(url)
             port = parts.port
         except ValueError as error:
-            raise ConfigurationError(f"gateway URL {url!r}: {error}") from error
+            raise ConfigurationError(
+                f"gateway URL {quoting.shown(url)!r}: {quoting.why(url, error)}"
+            ) from None
         if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise ConfigurationError(f"gateway URL {url!r} is not http(s)://HOST[:PORT]")
+            raise ConfigurationError(
+                f"gateway URL {quoting.shown(url)!r} is not http(s)://HOST[:PORT]"
+            )
         tls = ssl.create_default_context() if parts.scheme == "https" else None
         return cls(parts.hostname, port or (443 if tls else 80), tls, parts.path.rstrip("/"))
 

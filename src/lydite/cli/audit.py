@@ -51,6 +51,12 @@ def _add_yardsticks(parser: argparse.ArgumentParser) -> None:
         "--weights", type=Path, metavar="DIR", help="of a passport that is given as --model"
     )
     group.add_argument("--second-name", metavar="NAME", help="the model to ask the other for")
+    group.add_argument(
+        "--second-key-env", metavar="NAME", help="variable that holds the other's key; else none"
+    )
+    group.add_argument(
+        "--second-header", action="append", default=[], metavar="NAME=TEXT", help="for the other"
+    )
     group.add_argument("--probes", type=int, default=8, help="prompts that are compared by")
     group.add_argument(
         "--passport", type=Path, action="append", metavar="FILE", help="of an honest stack"
@@ -137,16 +143,34 @@ def limits(arguments: argparse.Namespace) -> Limits:
 
 
 def manners(arguments: argparse.Namespace) -> Manners:
-    """Return how the options say that a server is asked; the key is read from the environment.
+    """Return how the options say that the audited server is asked.
 
     Raises:
         ConfigurationError: a header without a name.
     """
-    headers = dict(_pairs(arguments.header, "--header"))
-    key = os.environ.get(arguments.key_env)
+    return _manners(arguments, _pairs(arguments.header, "--header"), arguments.key_env)
+
+
+def second_manners(arguments: argparse.Namespace) -> Manners:
+    """Return how the second server is asked: by others, so never with the first one's key.
+
+    Raises:
+        ConfigurationError: a header without a name, or no key where one is named.
+    """
+    named = arguments.second_key_env
+    if named is not None and not os.environ.get(named):
+        raise ConfigurationError(f"--second-key-env {named}: there is no such variable")
+    return _manners(arguments, _pairs(arguments.second_header, "--second-header"), named)
+
+
+def _manners(
+    arguments: argparse.Namespace, headers: list[tuple[str, str]], key_env: str | None
+) -> Manners:
+    given = dict(headers)
+    key = None if key_env is None else os.environ.get(key_env)
     if key:
-        headers.setdefault("Authorization", f"Bearer {key}")
-    return Manners(headers=headers, timeout_s=arguments.timeout_s, patience_s=arguments.patience_s)
+        given.setdefault("Authorization", f"Bearer {key}")
+    return Manners(headers=given, timeout_s=arguments.timeout_s, patience_s=arguments.patience_s)
 
 
 def questions(arguments: argparse.Namespace, salt: bytes) -> Iterator[dict[str, Any]]:
@@ -170,7 +194,7 @@ def _audited(
         return audit_pairs.save(arguments, asker, salt)
     if arguments.baseline is not None:
         return audit_pairs.against_past(arguments, asker)
-    second = Server(arguments.second, manners(arguments))
+    second = Server(arguments.second, second_manners(arguments))
     other = arguments.second_name or _first(second)
     style = msgspec.structs.replace(style, model=other)
     return audit_pairs.against_second(arguments, asker, Asker(second, style, budget), salt)

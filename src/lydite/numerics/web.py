@@ -1,6 +1,7 @@
 """One OpenAI-compatible server that is measured: bounded answers, a total time for each.
 
-Believes nothing of what comes back. Knows nothing of what is asked.
+Believes nothing of what comes back, nor repeats it where it may hold what was sent. Knows nothing
+of what is asked.
 """
 
 import contextlib
@@ -15,7 +16,7 @@ from typing import Final
 
 import msgspec
 
-from lydite.errors import ConfigurationError, FormatError, UnavailableError
+from lydite.errors import ConfigurationError, FormatError, UnavailableError, quoting
 
 MAX_ANSWER_BYTES: Final = 8 << 20
 _LEAST_S: Final = 0.1
@@ -54,10 +55,13 @@ class Server:
             parts = urllib.parse.urlsplit(url)
             self._port = parts.port
         except ValueError as error:
-            raise ConfigurationError(f"server URL {url!r}: {error}") from error
+            why = quoting.why(url, error)
+            raise ConfigurationError(f"server URL {quoting.shown(url)!r}: {why}") from None
         if parts.scheme not in _KINDS or not parts.hostname:
-            raise ConfigurationError(f"server URL {url!r} is not http(s)://HOST[:PORT]")
-        self.url = url.rstrip("/")
+            shown = quoting.shown(url)
+            raise ConfigurationError(f"server URL {shown!r} is not http(s)://HOST[:PORT]")
+        netloc = parts.netloc.rpartition("@")[2]
+        self.url = f"{parts.scheme}://{netloc}{parts.path.rstrip('/')}"
         self._kind, self._host = _KINDS[parts.scheme], parts.hostname
         self._path = parts.path.rstrip("/").removesuffix("/v1")
         self._timeout_s, self._until_s = timeout_s, until_s
@@ -111,15 +115,17 @@ class Server:
             connection.request(method, self._path + path, body, headers)
             answer = connection.getresponse()
             content = answer.read(MAX_ANSWER_BYTES + 1)
-        except (OSError, http.client.HTTPException, ValueError) as error:
+        except OSError as error:
             raise UnavailableError(f"{self.url}{path}: {error or type(error).__name__}") from error
+        except (http.client.HTTPException, ValueError) as error:  # their words are the server's
+            raise UnavailableError(f"{self.url}{path}: {type(error).__name__}") from None
         finally:
             overdue.cancel()
             connection.close()
         if len(content) > MAX_ANSWER_BYTES:
             raise UnavailableError(f"{self.url}{path}: more than {MAX_ANSWER_BYTES} bytes")
         if answer.status != 200:
-            said = content[:200].decode("utf-8", "replace")
+            said = quoting.quoted(content, more or {}, body)
             raise UnavailableError(f"{self.url}{path}: HTTP {answer.status}: {said}")
         return bytes(content)
 

@@ -82,10 +82,11 @@ class Asker:
         """Find out which fields the server takes; return two answers to one and the same prompt.
 
         Raises:
-            UnavailableError: it answers nothing, or refuses even the plainest request.
+            UnavailableError: it answers nothing, or refuses even the plainest request, or whoever
+                asks, or everything until the budget was spent.
             FormatError: what it answers is no answer.
         """
-        prompt = next(prompts)
+        prompt, last = next(prompts), None
         for top, optional in ((self.style.top, ()), *((TOP, each) for each in ((), *_OPTIONAL))):
             without = self.style.without | frozenset(optional)
             self.style = msgspec.structs.replace(self.style, top=top, without=without)
@@ -93,6 +94,13 @@ class Asker:
                 return self.one(prompt), self.one(prompt)
             except RefusedError as refused:
                 last = refused
+                if refused.whoever:
+                    break
+            except UnavailableError as error:
+                if last is None or error.reason is not Reason.BUDGET_SPENT:
+                    raise
+                break
+        assert last is not None
         raise last
 
     def one(self, prompt: dict[str, Any]) -> Answer:

@@ -1,7 +1,8 @@
 """One OpenAI-compatible server, asked over HTTP. Believes nothing of what comes.
 
 An answer has a bounded length and time; redirections are not followed, since they would take a key
-to another server. A server that is busy is asked again after as long as it says.
+to another server. A server that is busy is asked again after as long as it says. What it says is
+never repeated where it may hold what it was sent.
 """
 
 import http.client
@@ -9,18 +10,19 @@ import json
 import time
 import urllib.parse
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from lydite.auditor.lines import connected
-from lydite.errors import ConfigurationError, FormatError, Reason, UnavailableError
+from lydite.errors import ConfigurationError, FormatError, Reason, UnavailableError, quoting
 
 MAX_ANSWER_BYTES: Final = 8 << 20
 CHAT, COMPLETIONS = "/chat/completions", "/completions"
-_SAID_CHARACTERS: Final = 120
 _TRIES: Final = 4
 _FIRST_WAIT_S: Final = 0.5
+_WHOEVER = {401, 402, 403, 407}
+"""Refusals of who asks, whatever is asked."""
 _BUSY = {408, 425, 429, 500, 502, 503, 504, 529}
 
 
@@ -40,6 +42,11 @@ class RefusedError(UnavailableError):
 
     reason = Reason.REFUSED
 
+    def __init__(self, message: str, *, whoever: bool = False) -> None:
+        """``whoever``: it is the asker that is refused, whatever is asked."""
+        super().__init__(message)
+        self.whoever = whoever
+
 
 class Server:
     """One server by its URL, with or without ``/v1``."""
@@ -56,9 +63,11 @@ class Server:
             parts = urllib.parse.urlsplit(url)
             self._port, host = parts.port, (parts.hostname or "").encode("idna").decode()
         except ValueError as error:
-            raise ConfigurationError(f"URL {url!r}: {error}") from error
+            why = quoting.why(url, error)
+            raise ConfigurationError(f"URL {quoting.shown(url)!r}: {why}") from None
         if parts.scheme not in ("http", "https") or not host:
-            raise ConfigurationError(f"URL {url!r} is not http(s)://HOST[:PORT][/v1]")
+            shown = quoting.shown(url)
+            raise ConfigurationError(f"URL {shown!r} is not http(s)://HOST[:PORT][/v1]")
         if any(not (f"{k}{v}".isascii() and f"{k}{v}".isprintable()) for k, v in _each(manners)):
             raise ConfigurationError("a header is not printable ASCII")
         path = parts.path.rstrip("/")
@@ -119,9 +128,12 @@ class Server:
                 self._secure, self._host, self._port, self._manners.timeout_s
             ) as connection:
                 connection.request(method, self._path + path, body, headers)
-                return _content(connection.getresponse(), what)
-        except (OSError, http.client.HTTPException, ValueError) as error:
+                answer = connection.getresponse()
+                return _content(answer, what, _Sent(self._manners.headers, body))
+        except OSError as error:
             raise _BusyError(f"{what}: {error or type(error).__name__}", None) from error
+        except (http.client.HTTPException, ValueError) as error:  # their words are the server's
+            raise _BusyError(f"{what}: {type(error).__name__}", None) from None
 
 
 class _BusyError(UnavailableError):
@@ -144,25 +156,35 @@ def _each(manners: Manners) -> list[tuple[str, str]]:
     return list(manners.headers.items())
 
 
-def _content(answer: http.client.HTTPResponse, what: str) -> bytes:
+class _Sent(NamedTuple):
+    """What a server was sent, and must not make us print."""
+
+    headers: Mapping[str, str]
+    body: bytes | None
+
+
+def _content(answer: http.client.HTTPResponse, what: str, sent: _Sent) -> bytes:
     """Return the body of an answer that is JSON and ends."""
     content = answer.read(MAX_ANSWER_BYTES + 1)
-    said = content[: 4 * _SAID_CHARACTERS].decode("utf-8", "replace")[:_SAID_CHARACTERS]
+    said = quoting.quoted(content, sent.headers, sent.body)
     if answer.status in _BUSY:
         reason = Reason.BUSY if answer.status == http.client.TOO_MANY_REQUESTS else None
-        message = f"{what}: HTTP {answer.status}: {said!r}"
+        message = f"{what}: HTTP {answer.status}: {said}"
         raise _BusyError(message, _retry(answer.headers.get("Retry-After")), reason)
     if 300 <= answer.status < 400:
         raise RefusedError(f"{what}: HTTP {answer.status}: redirections are not followed")
     if not 200 <= answer.status < 300:
-        raise RefusedError(f"{what}: HTTP {answer.status}: {said!r}")
+        whoever = answer.status in _WHOEVER
+        raise RefusedError(f"{what}: HTTP {answer.status}: {said}", whoever=whoever)
     if len(content) > MAX_ANSWER_BYTES:
         raise FormatError(f"{what}: no end within {MAX_ANSWER_BYTES} bytes", Reason.TOO_LARGE)
     if answer.length:
         raise _BusyError(f"{what}: the answer broke off", None)
     kind = answer.headers.get_content_type()
     if "json" not in kind:
-        raise FormatError(f"{what}: an answer of {kind}: {said!r}")
+        raise FormatError(f"{what}: an answer of {quoting.kind(kind)}: {said}")
+    if quoting.repeats(content, sent.headers):
+        raise FormatError(f"{what}: an answer that repeats a header it was sent, such as the key")
     return content
 
 

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from lydite.errors import ConfigurationError, FormatError, Reason, UnavailableError
+from lydite.errors.quoting import shown
 from lydite.gateway.settings import Beacon
 from lydite.messages import canonical
 from lydite.messages.epoch import BeaconRound
@@ -34,7 +35,7 @@ class BeaconClient:
     def __init__(self, settings: Beacon, clock: Callable[[], float]) -> None:
         parts = urlsplit(settings.url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ConfigurationError(f"beacon {settings.url!r} is not an http or https URL")
+            raise ConfigurationError(f"beacon {shown(settings.url)!r} is not an http or https URL")
         kinds = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}
         self._kind = kinds[parts.scheme]
         self._netloc = parts.netloc

@@ -14,6 +14,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from lydite.errors import ConfigurationError, Reason, UnavailableError
+from lydite.errors.quoting import shown, why
 from lydite.gateway.plane.health import Breaker
 from lydite.gateway.plane.upstream import Sink, UpstreamConnection
 from lydite.gateway.settings import Health, Limits, Upstream
@@ -50,7 +51,9 @@ class Pool:
         self.spare: Callable[[Pool, str | None], Pool | None] = lambda *_: None
         """Who else may take a request for a model that could not be sent here."""
         if secure != (tls is not None):
-            raise ConfigurationError(f"upstream {upstream.url!r}: TLS is for https, and only there")
+            raise ConfigurationError(
+                f"upstream {shown(upstream.url)!r}: TLS is for https, and only there"
+            )
         self._limits = limits
         self._tls = tls
         self._loop = loop
@@ -299,11 +302,11 @@ def _origin(url: str) -> tuple[str, tuple[str, int], bool]:
         parts = urlsplit(url)
         port = parts.port
     except ValueError as error:
-        raise ConfigurationError(f"upstream {url!r}: {error}") from error
+        raise ConfigurationError(f"upstream {shown(url)!r}: {why(url, error)}") from None
     if parts.scheme not in ("http", "https") or not parts.hostname or not parts.netloc.isascii():
-        raise ConfigurationError(f"upstream {url!r} is not an http or https URL")
+        raise ConfigurationError(f"upstream {shown(url)!r} is not an http or https URL")
     if parts.path.rstrip("/") or parts.query:
-        raise ConfigurationError(f"upstream {url!r} must be a bare origin, without a path")
+        raise ConfigurationError(f"upstream {shown(url)!r} must be a bare origin, without a path")
     secure = parts.scheme == "https"
     name = parts.netloc.rpartition("@")[2]
     return name, (parts.hostname, port or (443 if secure else 80)), secure

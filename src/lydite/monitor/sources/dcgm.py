@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from prometheus_client.parser import text_string_to_metric_families
 
 from lydite.errors import ConfigurationError, Reason, UnavailableError
+from lydite.errors.quoting import shown
 from lydite.messages.segment import Clock
 from lydite.monitor.readings import Group, Mishap, Reading, Tally
 
@@ -73,7 +74,7 @@ class Dcgm:
         """
         parts = urlsplit(url)
         if parts.scheme != "http" or not parts.hostname:
-            raise ConfigurationError(f"exporter {url!r}: expected http://HOST:PORT/metrics")
+            raise ConfigurationError(f"exporter {shown(url)!r}: expected http://HOST:PORT/metrics")
         self.tally = Tally()
         self._host, self._port = parts.hostname, parts.port or 80
         self._path = parts.path or "/metrics"
