@@ -1,5 +1,7 @@
 """What counts: tokens that the policy weighs, and silence where none was declared."""
 
+from pathlib import Path
+
 import msgspec
 import pytest
 
@@ -14,6 +16,7 @@ from lydite.messages.finding import Finding, Measure
 from lydite.messages.tier import Tier
 
 TOKENS = 30
+UNSEEDED = Path(__file__).parents[2] / "data/reference/tokens/lydite-base.unseeded.json"
 SURPRISAL_ALONE = msgspec.structs.replace(
     DEFAULT,
     weights=(Weight(channel="tokens/surprisal", weight_ppm=1_000_000),),
@@ -77,3 +80,41 @@ def test_answers_without_token_ids_are_a_fault_only_where_ids_were_declared(
     assert found.reason is Reason.NO_TOKEN_IDS
     (skip,) = found.skipped
     assert (skip.reason, skip.count) == (Reason.NO_TOKEN_IDS, 10)
+
+
+RESIDUALS = msgspec.structs.replace(
+    DEFAULT,
+    weights=(
+        Weight(channel="tokens/residual", weight_ppm=500_000),
+        Weight(channel="tokens/surprisal", weight_ppm=500_000),
+    ),
+    alternatives=("int4-weights",),
+)
+
+
+def partly(with_residuals: int, of: int) -> Verdict:
+    """Judge answers without a seed of 64 tokens each, of which some tell log-probabilities."""
+    reference = references.parse(UNSEEDED.read_bytes().rstrip(b"\n"))
+    surprisal = Measure(name="surprisal", unit="micro-nat/6", values=(100_000, -100_000) * 32)
+    residual = Measure(name="residual", unit="micro-nat", values=(0,) * 64)
+
+    def finding(*measures: Measure) -> list[Finding]:
+        digest = references.digest(reference)
+        kinds = {"kind": "tokens", "tier": Tier.NONE, "reason": Reason.RECORDED}
+        return [Finding(reference=digest, measures=measures, **kinds)]
+
+    told = [finding(surprisal, residual)] * with_residuals
+    return decide(RESIDUALS, (reference,), told + [finding(surprisal)] * (of - with_residuals))
+
+
+@pytest.mark.parametrize("shown", [0, 1, 2, 150, 269])
+def test_a_channel_that_few_answers_show_affirms_nothing(shown: int) -> None:
+    found = partly(shown, 300)
+    assert (found.tier, found.reason) == (Tier.NONE, Reason.UNDERPOWERED)
+    assert found.tokens < found.tokens_needed
+    assert found.scored == 300
+
+
+def test_a_channel_that_nine_answers_in_ten_show_affirms() -> None:
+    found = partly(270, 300)
+    assert (found.tier, found.tokens) == (Tier.AFFIRMING, 270 * 64)

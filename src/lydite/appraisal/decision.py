@@ -54,7 +54,8 @@ def decide(
     4. Answers that are odd by their own doing warn, beyond the share that the policy tolerates.
     5. Only enough tokens, scored on enough of the answers, can affirm. An answer is scored if every
        mandatory kind of evidence has some measure of it that the policy weighs; tokens are counted
-       on the channels that tell the hardest of the alternatives.
+       on the channels that tell the hardest of the alternatives, and only on those that are there
+       for as many of the answers. Of others what the provider shows can accuse it, and no more.
 
     Scores accuse only where the reference covers the stack that is ``declared`` (its numerics were
     measured); elsewhere the same scores warn, as an honest machine might give them. Nor do margins
@@ -62,14 +63,15 @@ def decide(
     are tokens enough to have told another model by the other channels, and say nothing before.
     """
     judged = yardsticks.kinds(references)
-    findings = [finding for audit in audits for finding in audit if finding.kind in judged]
+    read = [[finding for finding in audit if finding.kind in judged] for audit in audits]
+    findings = [finding for audit in read for finding in audit]
     recorded = [finding for finding in findings if finding.reason is Reason.RECORDED]
     channels = _channels(policy, references, recorded)
     merged = log_average(
         [channel.log10_e_milli / 1000 * math.log(10) for channel in channels],
         [channel.weight_ppm / WHOLE_PPM for channel in channels],
     )
-    tokens, needed = _power(policy, references, recorded)
+    tokens, needed = _power(policy, references, _covering(policy, read))
     verdict = Verdict(
         tier=Tier.NONE,
         reason=Reason.UNDERPOWERED,
@@ -86,7 +88,7 @@ def decide(
         kinds=yardsticks.covered(references, declared),
         model_known=_told(policy, references, recorded),
     )
-    tier, reason = _judge(policy, findings, verdict, accusing)
+    tier, reason = _judge(policy, read, verdict, accusing)
     return msgspec.structs.replace(verdict, tier=tier, reason=reason)
 
 
@@ -96,17 +98,16 @@ def tokens_needed(policy: Policy, references: Sequence[Reference]) -> int:
     Raises:
         FormatError: the references hold no power for a named alternative, so nothing could affirm.
     """
-    return _power(policy, references, ())[1]
+    return _power(policy, references, {})[1]
 
 
 def _power(
-    policy: Policy, references: Sequence[Reference], recorded: Sequence[Finding]
+    policy: Policy, references: Sequence[Reference], sizes: Mapping[str, int]
 ) -> tuple[int, int]:
     """Return the tokens that were weighed and those that are needed, for the hardest alternative.
 
     Of several ways to tell an alternative the one counts that has come furthest.
     """
-    sizes = _sizes(recorded)
 
     def share(pair: tuple[int, int]) -> float:
         return pair[0] / max(pair[1], 1)
@@ -123,7 +124,9 @@ def _power(
     return min(pairs, key=lambda pair: (share(pair), -pair[1]))
 
 
-def _way(policy: Policy, alternative: Alternative, sizes: dict[str, int]) -> tuple[int, int] | None:
+def _way(
+    policy: Policy, alternative: Alternative, sizes: Mapping[str, int]
+) -> tuple[int, int] | None:
     """Return tokens weighed and needed to tell ``alternative`` as it says, if the policy can.
 
     Its figure is for an equal average of its channels. Under the policy's weights the merged
@@ -178,15 +181,35 @@ def _sizes(recorded: Sequence[Finding]) -> dict[str, int]:
     return dict(sizes)
 
 
+def _covering(policy: Policy, audits: Sequence[Sequence[Finding]]) -> dict[str, int]:
+    """Return the tokens of each channel that is there for the share ``scored_ppm`` of the answers.
+
+    Else a provider would choose the few answers that it is told apart by.
+    """
+    recorded = [[f for f in audit if f.reason is Reason.RECORDED] for audit in audits]
+    counts: collections.Counter[str] = collections.Counter()
+    for audit in recorded:
+        counts.update({f"{f.kind}/{measure.name}" for f in audit for measure in f.measures})
+    least = policy.scored_ppm * _answers(audits)
+    sizes = _sizes([finding for audit in recorded for finding in audit])
+    return {name: size for name, size in sizes.items() if counts[name] * WHOLE_PPM >= least}
+
+
+def _answers(audits: Sequence[Sequence[Finding]]) -> int:
+    """Return how many of the drawn receipts are of an answer, 1 at least."""
+    failed = (any(finding.reason is _NO_ANSWER for finding in audit) for audit in audits)
+    return max(1, len(audits) - sum(failed))
+
+
 def _judge(
-    policy: Policy, findings: Sequence[Finding], verdict: Verdict, accusing: _Accusing
+    policy: Policy, audits: Sequence[Sequence[Finding]], verdict: Verdict, accusing: _Accusing
 ) -> tuple[Tier, Reason]:
+    findings, answers = [finding for audit in audits for finding in audit], _answers(audits)
     false = next((f for f in findings if f.tier is Tier.CONTRAINDICATED), None)
     if false is not None:
         return Tier.CONTRAINDICATED, false.reason
     if verdict.log10_e_milli >= policy.accuse_milli:
         return _beyond(policy, accusing)
-    answers = max(1, verdict.audited - sum(f.reason is _NO_ANSWER for f in findings))
     odd = [finding.reason for finding in findings if finding.tier is Tier.WARNING]
     if len(odd) * WHOLE_PPM > policy.odd_ppm * answers:
         return Tier.WARNING, _commonest(odd)
