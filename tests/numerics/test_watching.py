@@ -153,3 +153,39 @@ def test_nothing_is_named_where_nothing_was_told() -> None:
     silent = [one._replace(residuals=()) for one in shaped(1.0)]
     assert causes.likely(silent, ACCEPTED) == ()
     assert math.isfinite(causes.pattern(silent, ACCEPTED).tail)
+
+
+def silenced(told: list[Scored], every: int) -> list[Scored]:
+    """Answers of which every so-manieth tells no log-probabilities."""
+    return [one._replace(residuals=()) if n % every == 0 else one for n, one in enumerate(told)]
+
+
+def test_one_answer_without_log_probabilities_silences_no_channel(
+    references: list[Reference],
+) -> None:
+    told = answers(500, 30_000.0)
+    watched = watching.watch(references, silenced(told, 40), LEVEL)
+    assert watched.loudest == "residual"
+    assert watching.decide(watched, 1) is Outcome.OUTSIDE
+    assert watched.missing["residual"] == 1
+    assert not watched.unwatched
+
+
+@pytest.mark.parametrize("every", [1, 2, 9])
+def test_a_channel_that_too_few_answers_tell_leaves_nobody_inside(
+    every: int, references: list[Reference]
+) -> None:
+    watched = watching.watch(references, silenced(answers(400, 10_000.0), every), LEVEL)
+    assert watched.unwatched == {"residual"}
+    assert watching.decide(watched, 1) is Outcome.UNDERPOWERED
+
+
+def test_tokens_are_needed_by_watched_channels_alone() -> None:
+    cheats = [passport(4, 20_000.0, cheat="near", noise_micro=30_000)]
+    merged = merging.merge([passport(1)], cheats, "x", LEVEL).reference
+    quick, slow = (
+        watching.needed_tokens(merged, LEVEL, unwatched) for unwatched in ((), ("residual",))
+    )
+    assert quick is not None
+    assert slow is None or slow > quick
+    assert watching.needed_tokens(merged, LEVEL, ("residual", "margin")) is None

@@ -44,6 +44,10 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     tokens_needed: int | None
     log10_e: float
     channels: dict[str, float]
+    unwatched: tuple[str, ...]
+    """Channels of the accepted stacks that too few answers have; then nothing is inside."""
+    missing: dict[str, int]
+    """Answers without it, for each channel of the accepted stacks."""
     crossing: Where | None
     causes: tuple[Cause, ...]
     passports: tuple[str, ...]
@@ -96,6 +100,8 @@ def report(checked: Checked, causes: Sequence[Cause], about: Context) -> Report:
         tokens_needed=checked.needed,
         log10_e=round(watched.log10_e, 3) if watched else 0.0,
         channels={k: round(v, 3) for k, v in watched.channels.items()} if watched else {},
+        unwatched=tuple(sorted(watched.unwatched)) if watched else (),
+        missing=watched.missing if watched else {},
         crossing=crossing,
         causes=tuple(causes),
         passports=tuple(about.passports),
@@ -118,6 +124,8 @@ def headline(said: Report) -> str:
     if said.outcome is Outcome.INSIDE:
         return f"inside: {said.tokens} tokens as the accepted passports give them"
     if said.outcome is Outcome.UNDERPOWERED:
+        if said.unwatched:
+            return f"underpowered: {', '.join(said.unwatched)} not watched, in too few answers"
         needed = "no number of tokens" if said.tokens_needed is None else f"{said.tokens_needed}"
         return f"underpowered: {said.tokens} tokens scored, {needed} would tell"
     where = said.crossing

@@ -6,7 +6,7 @@ no more. Knows nothing of command lines or files.
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 from lydite.engines.protocol import Engine
@@ -38,7 +38,7 @@ class Checked(NamedTuple):
     watched: Watched | None
     """None if nothing was scored."""
     needed: int | None
-    """Tokens that tell another stack, nine times in ten."""
+    """Tokens that tell another stack, nine times in ten, by the channels that were watched."""
     scored: tuple[Scored, ...]
     notes: tuple[str, ...]
 
@@ -58,9 +58,7 @@ def check(
     Raises:
         LyditeError: the stack failed before a single answer could be scored.
     """
-    sizes = [watching.needed_tokens(reference, limits.level) for reference in references]
-    told = [size for size in sizes if size is not None]
-    needed = max(told) if told and len(told) == len(sizes) else None
+    needed = _needed(references, limits.level)
     work = _Work(auditor, ask, references, limits, needed, tell)
     thread = threading.Thread(target=work.run, args=(questions,), name="selfcheck", daemon=True)
     thread.start()
@@ -75,7 +73,28 @@ def check(
     if not scored:
         return Checked(Outcome.UNDERPOWERED, None, needed, scored, tuple(notes))
     watched = watching.watch(references, scored, limits.level)
+    notes += _lacking(watched)
+    needed = _needed(references, limits.level, watched.unwatched)
     return Checked(watching.decide(watched, needed), watched, needed, scored, tuple(notes))
+
+
+def _needed(
+    references: Sequence[Reference], level: float, unwatched: Collection[str] = ()
+) -> int | None:
+    """Return the tokens that tell another stack from each of the accepted ones, if any do."""
+    sizes = [watching.needed_tokens(reference, level, unwatched) for reference in references]
+    told = [size for size in sizes if size is not None]
+    return max(told) if told and len(told) == len(sizes) else None
+
+
+def _lacking(watched: Watched) -> list[str]:
+    """Return which channels of the accepted stacks were not watched, and on how many answers."""
+    return [
+        f"{name}: {missing} of {watched.answers} answers do not tell it"
+        + (", too many: it was not watched" if name in watched.unwatched else "")
+        for name, missing in watched.missing.items()
+        if missing
+    ]
 
 
 class _Work:

@@ -5,8 +5,9 @@ is a provider's own test of its own build. Knows nothing of how answers come abo
 """
 
 import enum
+import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from lydite.errors import FormatError
@@ -21,6 +22,10 @@ from lydite.statistics.sizing import Goal
 
 LEAST_ANSWERS = 40
 """Fewer are never enough to be inside, nor for a candidate: chats and plain prompts in turn."""
+
+
+LEAST_SHARE_PPM, _WHOLE_PPM = 900_000, 1_000_000
+"""A channel that fewer answers have has not been watched."""
 
 
 class Outcome(enum.StrEnum):
@@ -63,6 +68,18 @@ class Watched(NamedTuple):
     answers: int
     tokens: int
     crossing: Crossing | None
+    missing: dict[str, int]
+    """Answers without it, for each channel that an accepted stack has."""
+
+    @property
+    def unwatched(self) -> frozenset[str]:
+        """The channels of accepted stacks that too few answers have."""
+        least = LEAST_SHARE_PPM * self.answers
+        return frozenset(
+            name
+            for name, missing in self.missing.items()
+            if (self.answers - missing) * _WHOLE_PPM < least
+        )
 
     @property
     def loudest(self) -> str:
@@ -75,7 +92,8 @@ def watch(references: Sequence[Reference], answers: Sequence[Scored], level: flo
 
     ``references`` are those stacks', one each. A build is one stack throughout, so what counts is
     the accepted stack that it is most like: the least of their e-values, each the average of the
-    channels that both sides have, with equal weights. That pays no toll for the others.
+    channels that both sides have, with equal weights. That pays no toll for the others. A channel
+    stands still throughout an answer that lacks it.
 
     Guarantee (Ville): for a build within any one of them this ever reaches 1/level with probability
     at most ``level``, however long it is watched.
@@ -99,17 +117,21 @@ def watch(references: Sequence[Reference], answers: Sequence[Scored], level: flo
         answers=len(answers),
         tokens=sum(answer.tokens for answer in answers),
         crossing=crossing,
+        missing=_missing(references, answers),
     )
 
 
 def decide(watched: Watched, needed: int | None) -> Outcome:
     """Return what the evidence comes to; ``needed`` tokens tell another stack, None: none do.
 
-    Inside takes ``LEAST_ANSWERS`` besides: some faults show in chats alone, or in few tokens.
+    Inside takes ``LEAST_ANSWERS`` besides: some faults show in chats alone, or in few tokens. And
+    every channel of the accepted stacks has to have been watched.
     """
     if watched.crossing is not None:
         return Outcome.OUTSIDE
-    if needed is None or watched.tokens < needed or watched.answers < LEAST_ANSWERS:
+    if needed is None or watched.unwatched:
+        return Outcome.UNDERPOWERED
+    if watched.tokens < needed or watched.answers < LEAST_ANSWERS:
         return Outcome.UNDERPOWERED
     return Outcome.INSIDE
 
@@ -128,19 +150,28 @@ def _run(reference: Reference, answers: Sequence[Scored]) -> Iterator[_Point]:
         yield _Point(log_average(logs, weights), dict(zip(paths, logs, strict=True)))
 
 
-def needed_tokens(reference: Reference, level: float) -> int | None:
+def needed_tokens(
+    reference: Reference, level: float, unwatched: Collection[str] = ()
+) -> int | None:
     """Return how many tokens tell a stack from an accepted one, nine times in ten.
 
     The largest over what the reference knows of cheats that are found at all, each by its quickest
-    channel; where it knows none, over a stack every second of whose residuals lies one bin further
-    out than in the widest accepted one. None where neither is known: then nothing is ever inside.
+    channel of those that are not ``unwatched``; where it knows none, over a stack every second of
+    whose residuals lies one bin further out than in the widest accepted one. None where neither is
+    known, or a cheat is found by unwatched channels alone: then nothing is ever inside.
     """
     found: dict[str, int] = {}
-    for one in reference.alternatives:
+    hidden = {f"{tokens.KIND}/{name}" for name in unwatched}
+    told = [one for one in reference.alternatives if hidden.isdisjoint(one.channels)]
+    if {one.name for one in told} != {one.name for one in reference.alternatives}:
+        return None
+    for one in told:
         raised = -math.log10(level) / (one.log10_level_milli / 1000)
         tokens_needed = math.ceil(one.tokens * max(1.0, raised))
         found[one.name] = min(found.get(one.name, tokens_needed), tokens_needed)
-    return max(found.values()) if found else _shifted(reference, level)
+    if found:
+        return max(found.values())
+    return None if RESIDUAL in unwatched else _shifted(reference, level)
 
 
 def _shifted(reference: Reference, level: float) -> int | None:
@@ -163,17 +194,42 @@ def _paths(reference: Reference, answers: Sequence[Scored]) -> dict[str, Iterato
             (value for answer in answers for value in answer.surprisals), reference.drift_micro
         )
     }
-    if all(answer.margins for answer in answers):
-        found = (tokens.bin_of(reference, value) for answer in answers for value in answer.margins)
-        paths[MARGIN] = bins.running(found, tokens.null(reference))
     known = reference.residual
-    if known is not None and all(answer.residuals for answer in answers):
+    if any(answer.margins for answer in answers):
+        found = (tokens.bin_of(reference, value) for answer in answers for value in answer.margins)
+        paths[MARGIN] = _held(bins.running(found, tokens.null(reference)), MARGIN, answers)
+    if known is not None and any(answer.residuals for answer in answers):
         edges = known.edges
         into = (
             sum(value >= edge for edge in edges) for answer in answers for value in answer.residuals
         )
-        paths[RESIDUAL] = bins.running(into, tokens.residual_null(reference))
+        null = tokens.residual_null(reference)
+        paths[RESIDUAL] = _held(bins.running(into, null), RESIDUAL, answers)
     return paths
+
+
+_TOLD: Mapping[str, Callable[[Scored], tuple[int, ...]]] = {
+    MARGIN: lambda answer: answer.margins,
+    RESIDUAL: lambda answer: answer.residuals,
+}
+
+
+def _held(path: Iterator[float], name: str, answers: Sequence[Scored]) -> Iterator[float]:
+    """Yield a channel's log e-values, the last one again for every token that it lacks."""
+    last = 0.0
+    for answer in answers:
+        told = len(_TOLD[name](answer))
+        for last in itertools.islice(path, told):
+            yield last
+        yield from itertools.repeat(last, answer.tokens - told)
+
+
+def _missing(references: Sequence[Reference], answers: Sequence[Scored]) -> dict[str, int]:
+    """Return how many answers lack each channel that an accepted stack has."""
+    have = {RESIDUAL} if any(one.residual is not None for one in references) else set()
+    if any(one.margin.edges for one in references):
+        have.add(MARGIN)
+    return {name: sum(not _TOLD[name](answer) for answer in answers) for name in sorted(have)}
 
 
 def _place(answers: Sequence[Scored], seen: int) -> Crossing:
