@@ -7,9 +7,11 @@ import msgspec
 import pytest
 from made import NOW_MS, channel, passport, scores, stack
 
+from lydite.cli import passport_tables as tables
 from lydite.errors import FormatError, LyditeError, Reason, UnavailableError, VerificationError
 from lydite.evidence.tokens import reference as tokens
 from lydite.laboratory.world import key
+from lydite.messages import passport as passports
 from lydite.messages.canonical import encode
 from lydite.messages.passport import Passport
 from lydite.numerics import merging
@@ -184,7 +186,7 @@ def test_a_channel_that_one_stack_lacks_is_left_out(bf16: Passport) -> None:
     other = msgspec.structs.replace(bf16, predicate=margins_only)
     merged = merging.merge([bf16, other], [], "x", LEVEL)
     assert merged.reference.residual is None
-    assert any("do not have it" in note for note in merged.notes)
+    assert any("does not have it" in note for note in merged.notes)
 
 
 def test_without_a_seed_to_repeat_margins_say_nothing() -> None:
@@ -198,3 +200,29 @@ def test_without_a_seed_to_repeat_margins_say_nothing() -> None:
     for margins in ([0] * 500, [500_000] * 500, [tokens.OUTSIDE] * 500):
         counted = tokens.count(merged, margins)
         assert bins.log_e(counted, tokens.null(merged)) < math.log(10)
+
+
+def test_a_passport_that_takes_a_channel_from_all_is_named_with_what_that_costs(
+    bf16: Passport, fp32: Passport, int4: Passport
+) -> None:
+    found = passport(9).predicate.channels
+    dice = random.Random(4)
+    rows = [[int(2_000 * 2 ** dice.uniform(0, 5))] * 128 for _ in range(220)]
+    tied = channel("tokens/residual", rows)
+    for channels in ((found[0], tied), found[:1]):
+        hostile = passport(9, stack=stack(engine="hostile"), channels=channels)
+        merged = merging.merge([bf16, hostile, fp32], [int4], "x", LEVEL)
+        first, second, third = merged.steps
+        assert ("int4-weights", "tokens/residual") in first.needed
+        assert ("int4-weights", "tokens/residual") not in second.needed
+        (why,) = second.left_out
+        assert passports.digest(hostile)[:16] in why
+        assert merged.notes == second.left_out
+        assert not first.left_out
+        assert not third.left_out
+        was, now = tables.quickest(first, "int4-weights"), tables.quickest(second, "int4-weights")
+        assert was is not None
+        told = tables.steps(merged)
+        assert why in told
+        cost = "not by any number of tokens" if now is None else f"{now} tokens"
+        assert f"int4-weights: {cost} by what is left, {was} before" in told

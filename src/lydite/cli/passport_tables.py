@@ -48,6 +48,7 @@ def widening(merged: Merged, sketched: MergedSketches) -> dict[str, Any]:
                 "added": step.added,
                 "passport": step.digest,
                 "tollNats": dict(step.tolls),
+                "leftOut": list(step.left_out),
                 "tokensNeeded": [
                     {"cheat": cheat, "channel": channel, "tokens": tokens}
                     for (cheat, channel), tokens in step.needed.items()
@@ -90,8 +91,28 @@ def steps(merged: Merged) -> str:
             f"    {cheat} by {channel}: {_tokens(tokens)}{_lost(before, (cheat, channel), tokens)}"
             for (cheat, channel), tokens in step.needed.items()
         ]
+        lines += _silenced(before, step)
         before = step
     return "\n".join([*lines, *merged.notes])
+
+
+def _silenced(before: Step | None, step: Step) -> list[str]:
+    """Return which channels a passport took from all, and how many tokens that costs."""
+    lines = [f"    {note}" for note in step.left_out]
+    if before is None or not step.left_out:
+        return lines
+    for cheat in dict.fromkeys(cheat for cheat, _ in before.needed):
+        was, now = quickest(before, cheat), quickest(step, cheat)
+        if was is not None and was != now:
+            lost = "" if now is None else f", {now / was:.2f} times as many"
+            lines.append(f"    {cheat}: {_tokens(now)} by what is left, {was} before{lost}")
+    return lines
+
+
+def quickest(step: Step, cheat: str) -> int | None:
+    """Return how many tokens find a cheat by the quickest of a step's channels."""
+    known = [tokens for (name, _), tokens in step.needed.items() if name == cheat]
+    return min((tokens for tokens in known if tokens is not None), default=None)
 
 
 def _tokens(tokens: int | None) -> str:

@@ -47,6 +47,8 @@ class Step(NamedTuple):
     """For each channel ln(sum of its ceilings): nats a token that every bet pays."""
     needed: Mapping[tuple[str, str], int | None]
     """By cheat and channel: tokens to the level in nine runs of ten; None: never."""
+    left_out: tuple[str, ...] = ()
+    """Channels that the passport took away from all, with why."""
 
 
 class Merged(NamedTuple):
@@ -99,18 +101,24 @@ def merge(
     _check_roles(honest, cheats)
     _check_pools(honest, pool_needed(level))
     # 3.
+    notes = _left_out(honest)
+    whole = {name: len(honest) if at is None else at for name, (at, _) in notes.items()}
     known = [passport.predicate for passport in honest]
-    wanted, notes = _channels(known)
-    edges = {name: _edges(known, name) for name in wanted}
+    every = {name: _edges(known[:count], name) for name, count in whole.items() if count}
+    edges = {name: at for name, at in every.items() if whole[name] == len(honest)}
     # 4. and 5.
     goal = Goal(log_level=-math.log(level), weight=1 / BETS, onset=0)
     against = [passport.predicate for passport in cheats]
-    steps = [_step(honest[: count + 1], against, edges, goal) for count in range(len(honest))]
+    steps = []
+    for count in range(1, len(honest) + 1):
+        left = {name: at for name, at in every.items() if whole[name] >= count}
+        lost = tuple(why for at, why in notes.values() if at == count - 1)
+        steps.append(_step(honest[:count], against, left, goal)._replace(left_out=lost))
     made = _reference(honest, against, edges, name)
     found = tuple(_alternatives(made, against, edges, goal))
     reference = msgspec.structs.replace(made, alternatives=found)
     tokens.check(reference)
-    return Merged(reference, tuple(steps), tuple(notes))
+    return Merged(reference, tuple(steps), tuple(why for _, why in notes.values() if why))
 
 
 def check_together(every: Sequence[Passport]) -> None:
@@ -192,22 +200,30 @@ def _check_pools(honest: Sequence[Passport], needed: int) -> None:
             )
 
 
-def _channels(known: Sequence[Predicate]) -> tuple[list[str], list[str]]:
-    """Return the binned channels that all passports have and whose tokens may be bet on."""
-    wanted, notes = [], []
+def _left_out(honest: Sequence[Passport]) -> dict[str, tuple[int | None, str]]:
+    """Return for each binned channel the first passport that takes it from all, and why.
+
+    It lacks it, or its tokens follow each other and may not be bet on. None: the channel stays.
+    """
+    found: dict[str, tuple[int | None, str]] = {}
     for name in BINNED:
-        found = [deriving.channel(said, name) for said in known]
-        have = [channel for channel in found if channel is not None]
-        if len(have) < len(found):
-            notes.append(f"{name}: left out, {len(found) - len(have)} passports do not have it")
-            continue
-        choices = [dependence.choose(deriving.dependence(channel.rows)) for channel in have]
-        tied = next((c for c in choices if c.level is Level.RESPONSES), None)
-        if tied is None:
-            wanted.append(name)
-        else:
-            notes.append(f"{name}: left out, {tied.why}")
-    return wanted, notes
+        whys = [_unfit(passport, name) for passport in honest]
+        at = next((number for number, why in enumerate(whys) if why), None)
+        found[name] = (None, "") if at is None else (at, f"{name}: left out, {whys[at]}")
+        others = sum(map(bool, whys)) - 1
+        if others > 0:
+            found[name] = (at, f"{found[name][1]}; and {others} more")
+    return found
+
+
+def _unfit(passport: Passport, name: str) -> str:
+    """Return why nobody may bet on a channel if ``passport`` counts; empty if one may."""
+    channel = deriving.channel(passport.predicate, name)
+    choice = dependence.choose(deriving.dependence(channel.rows)) if channel else None
+    if choice is not None and choice.level is not Level.RESPONSES:
+        return ""
+    whose = f"{passports.name_of(passport.predicate.stack)} ({passports.digest(passport)[:16]})"
+    return f"{whose} does not have it" if choice is None else f"{whose}: {choice.why}"
 
 
 def _edges(known: Sequence[Predicate], name: str) -> tuple[int, ...]:
