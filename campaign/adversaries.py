@@ -10,8 +10,9 @@ from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
+from mining import Miner
 from shapes import CONFIGS
-from works import Emit, Miner, Place, Serve, Work, gemm_launch, now, rest_until
+from works import Emit, Place, Serve, Work, gemm_launch, now, rest_until
 
 from models import normal
 
@@ -32,7 +33,7 @@ def power_reader():
 
         read()
         return read
-    except Exception:
+    except Exception:  # no library, no driver, no such field: whatever it is, there is no reading
         return None
 
 

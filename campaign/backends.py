@@ -68,7 +68,7 @@ class Nvml:
         self.gpm_support, self.has_gpm = "not asked", False
         try:
             self.prepare_gpm()
-        except Exception as error:
+        except Exception as error:  # the rest is worth measuring without them
             self.gpm_support = f"{type(error).__name__}: {error}"
             self.errors[f"gpm unsupported: {self.gpm_support}"] += 1
 
@@ -88,7 +88,7 @@ class Nvml:
                     "timestamp_us": value.timestamp,
                     "latency_us": value.latencyUsec,
                 }
-            except Exception as error:
+            except Exception as error:  # the refusal is the answer that is kept
                 found[key] = {"error": f"{type(error).__name__}: {error}"}
         return found
 
@@ -126,7 +126,7 @@ class Nvml:
         for metric in self.gpm_ids:  # one by one: an unknown id may fail the whole call
             try:
                 answers[metric] = self.read_metrics([metric]).metrics[0].nvmlReturn
-            except Exception as error:
+            except Exception as error:  # the refusal is the answer that is kept
                 answers[metric] = f"{type(error).__name__}: {error}"
         self.gpm_probe = answers
         self.gpm_ids = [i for i in self.gpm_ids if answers[i] == 0]
@@ -192,7 +192,7 @@ class Nvml:
         """Return one answer; a refusal is counted and is -1."""
         try:
             return call()
-        except Exception as error:
+        except Exception as error:  # counted by name; one value must not end the sampling
             self.errors[f"slow {name}: {type(error).__name__}"] += 1
             return -1
 
@@ -238,7 +238,7 @@ class Nvml:
         for key, call in asked.items():
             try:
                 found[key] = call()
-            except Exception as error:
+            except Exception as error:  # the refusal is the answer that is kept
                 found[key] = f"{type(error).__name__}: {error}"
         found["gpm_support"], found["gpm_metrics"] = (
             self.gpm_support,
@@ -257,7 +257,7 @@ class Nvml:
         try:
             stamps = [s.timeStamp for s in self.nvml.nvmlDeviceGetSamples(self.device, kind, 0)[1]]
             return {"count": len(stamps), "span_us": stamps[-1] - stamps[0] if stamps else 0}
-        except Exception as error:
+        except Exception as error:  # the refusal is the answer that is kept
             return f"{type(error).__name__}: {error}"
 
 

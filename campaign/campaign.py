@@ -229,12 +229,12 @@ class Campaign:
         try:
             if self.sampler is not None:
                 self.manifest["sampling"] = self.sampler.stop(self.windows)
-        except Exception as error:
+        except Exception as error:  # files and manifest are written whatever failed
             self.manifest["sampling_error"] = f"{type(error).__name__}: {error}"
             self.sampler.process.kill()
         try:
             self.events.write(self.out / "events.parquet", self.arguments.lease)
-        except Exception as error:
+        except Exception as error:  # as above
             self.manifest["events_error"] = f"{type(error).__name__}: {error}"
         for partial in self.out.glob("*.partial"):
             partial.unlink()
@@ -268,7 +268,7 @@ def context_alive():
         if torch is not None and torch.cuda.is_initialized():
             torch.cuda.synchronize()
         return True
-    except Exception:
+    except Exception:  # whatever it raises, the context does not answer
         return False
 
 

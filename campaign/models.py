@@ -158,7 +158,7 @@ class Experts:
             try:
                 self(normal(1, cfg.hidden, dtype=dtype, device=device), attempt=device == "cuda")
                 Experts.grouped = device == "cuda"
-            except Exception:
+            except Exception:  # no kernel for this type or device: experts run one by one
                 Experts.grouped = False
 
     def __call__(self, x: Tensor, attempt: bool = False) -> Tensor:

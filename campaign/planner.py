@@ -192,7 +192,7 @@ def looped(kind: str, launch: str, *arguments: Any) -> Callable[[Any], Any]:
 def mined(p: Planner, kind: str, seconds: float, gb: float | None = None) -> None:
     """Plan a block of hashing."""
     name = f"mine-{kind}" + (f"-{gb}gb" if gb else "")
-    build = lazily("works", "Mine", kind, gb or 0, seed=p.rng.randrange(1, 1000))
+    build = lazily("mining", "Mine", kind, gb or 0, seed=p.rng.randrange(1, 1000))
     p.add(
         name,
         seconds,
