@@ -4,6 +4,7 @@ import base64
 import gzip
 import hashlib
 import json
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -41,6 +42,24 @@ from tests.evidence.tpm.machine import (
 
 VM = VECTORS / "vm-sb-imasig"
 STATES = ("s1-boot", "s2-workload", "s3-rogue", "s4-violation")
+BESIDE = [place / "shared" / "vectors" / "tpm-made" / VM.name for place in Path(__file__).parents]
+"""Where states may lie whose lists name places that are not for the repository."""
+
+
+def recorded(state: str) -> Path:
+    """Return the folder of a state; skip where it is not at hand."""
+    found = next((at / state for at in (VM, *BESIDE) if (at / state).is_dir()), None)
+    if found is None:
+        pytest.skip(f"the recorded state {state} is not beside the project")
+    return found
+
+
+def as_text(folder: Path) -> bytes:
+    """Return a list as text, packed or not."""
+    packed = folder / "ima.ascii.gz"
+    if packed.exists():
+        return gzip.decompress(packed.read_bytes())
+    return (folder / "ima.ascii").read_bytes()
 
 
 def measure(finding: Finding, name: str) -> int:
@@ -49,8 +68,8 @@ def measure(finding: Finding, name: str) -> int:
 
 
 def quoted_values(state: str) -> dict[tuple[str, int], bytes]:
-    quoted = quote.parse((VM / state / "quote_rsa.msg").read_bytes())
-    content = (VM / state / "pcrs_rsa.bin").read_bytes()
+    quoted = quote.parse((recorded(state) / "quote_rsa.msg").read_bytes())
+    content = (recorded(state) / "pcrs_rsa.bin").read_bytes()
     assert hashlib.sha256(content).digest() == quoted.digest
     values, at = {}, 0
     for bank in quoted.banks:
@@ -95,22 +114,22 @@ def test_a_recorded_boot_log_leads_to_every_quoted_register(state: str) -> None:
 
 
 @pytest.mark.parametrize("state", STATES)
-@pytest.mark.parametrize(("form", "suffix"), [("binary", "bin"), ("ascii", "ascii.gz")])
+@pytest.mark.parametrize("form", ["binary", "ascii"])
 @pytest.mark.parametrize("templates", [(), ("ima-ng", "ima-sig")])
 def test_a_recorded_list_leads_to_its_register(
-    state: str, form: ima.Form, suffix: str, templates: tuple[str, ...]
+    state: str, form: ima.Form, templates: tuple[str, ...]
 ) -> None:
     values = quoted_values(state)
     joined = b"".join(values["sha256", number] for number in range(10))
     compiled = runtime.compile_policy([good_files()], templates=templates)
     aggregates = {"sha256": hashlib.sha256(joined).digest()}
     judge = Judge(compiled, Rules(violations=True), aggregates, no_signatures)
-    log = (VM / state / f"ima.{suffix}").read_bytes()
-    log = gzip.decompress(log) if suffix.endswith("gz") else log
+    folder = recorded(state)
+    log = as_text(folder) if form == "ascii" else (folder / "ima.bin").read_bytes()
     prepared = compiled.hashed if form == "binary" else compiled.lines
     start = ima.Place(0, bytes(32))
     found = ima.replay(log, form, start, values["sha256", 10], prepared, judge)
-    assert found.place.entries == int((VM / state / "count").read_text())
+    assert found.place.entries == int((folder / "count").read_text())
     assert found.tail == 0
     strangers = {each.name for each in judge.strangers}
     assert ("/usr/local/bin/rogue" in strangers) is (state in ("s3-rogue", "s4-violation"))
